@@ -1,0 +1,135 @@
+"""What the benchmarks share: documents, a server in another process, and fair timing."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import pyarrow as pa
+
+KEYS = ("det", "motor", "motor_setpoint", "temperature", "current")
+"""Scalar numbers; each row also has a time stamp a key, `seq_num` and `time`: 12 columns."""
+EPOCH = 1_700_000_000.0
+SERVER = """
+import sys
+from tiled.server import SimpleTiledServer
+with SimpleTiledServer() as server:
+    print(server.uri, flush=True)
+    sys.stdin.read()
+"""
+
+Pair = tuple[str, dict[str, Any]]
+
+
+class Run:
+    """The documents of one run, made when they are asked for, every one a new dictionary."""
+
+    def __init__(self) -> None:
+        self.uid = str(uuid.uuid4())
+        self._descriptor = str(uuid.uuid4())
+
+    def opening(self) -> Iterator[Pair]:
+        yield "start", {"uid": self.uid, "time": EPOCH, "plan_name": "scan", "scan_id": 1}
+        descriptor = {
+            "uid": self._descriptor,
+            "run_start": self.uid,
+            "time": EPOCH,
+            "name": "primary",
+            "data_keys": {k: {"source": "", "dtype": "number", "shape": []} for k in KEYS},
+            "object_keys": {"device": list(KEYS)},
+            "configuration": {},
+        }
+        yield "descriptor", descriptor
+
+    def events(self, count: int) -> Iterator[Pair]:
+        for row in range(count):
+            now = EPOCH + row
+            event = {
+                "uid": f"{self.uid}-{row}",
+                "descriptor": self._descriptor,
+                "time": now,
+                "seq_num": row + 1,
+                "data": {key: row * 0.5 + i for i, key in enumerate(KEYS)},
+                "timestamps": dict.fromkeys(KEYS, now),
+                "filled": {},
+            }
+            yield "event", event
+
+    def event_pages(self, count: int, rows: int) -> Iterator[Pair]:
+        for first in range(0, count, rows):
+            span = range(first, first + rows)
+            times = [EPOCH + row for row in span]
+            page = {
+                "uid": [f"{self.uid}-{row}" for row in span],
+                "descriptor": self._descriptor,
+                "time": times,
+                "seq_num": [row + 1 for row in span],
+                "data": {key: [row * 0.5 + i for row in span] for i, key in enumerate(KEYS)},
+                "timestamps": {key: list(times) for key in KEYS},
+                "filled": {},
+            }
+            yield "event_page", page
+
+    def closing(self) -> Iterator[Pair]:
+        stop = {"uid": f"{self.uid}-stop", "run_start": self.uid, "time": EPOCH}
+        yield "stop", stop | {"exit_status": "success"}
+
+
+def table(first: int, rows: int) -> pa.Table:
+    """The rows of `Run.events`, as they are stored."""
+    seq_num = pa.array(range(first + 1, first + rows + 1), pa.int64())
+    times = pa.array([EPOCH + row for row in range(first, first + rows)], pa.float64())
+    data = {
+        key: pa.array([row * 0.5 + i for row in range(first, first + rows)], pa.float64())
+        for i, key in enumerate(KEYS)
+    }
+    data |= {f"ts_{key}": times for key in KEYS}
+    return pa.table({"seq_num": seq_num, "time": times, **data})
+
+
+@contextmanager
+def tiled_server() -> Iterator[str]:
+    """The URI of a server in another process, where it does not compete for the interpreter."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            if not (uri := process.stdout.readline().strip()):
+                raise RuntimeError("The Tiled server did not start.")
+            yield uri
+        finally:
+            process.communicate()  # which closes its stdin, and waits
+
+
+def medians(candidates: dict[str, Callable[[], float]], repetitions: int) -> dict[str, float]:
+    """The median of what each candidate returns, such as seconds.
+
+    They take turns, so that a slow spell of the machine hits all, and each round starts with
+    another one.
+    """
+    results: dict[str, list[float]] = {name: [] for name in candidates}
+    names = list(candidates)
+    for round_ in range(repetitions):
+        shift = round_ % len(names)
+        for name in names[shift:] + names[:shift]:
+            gc.collect()
+            results[name].append(candidates[name]())
+    return {name: median(values) for name, values in results.items()}
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long an action takes."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start

@@ -1,0 +1,76 @@
+"""Every habit of the project is one session: ``nox --list`` shows them."""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.sessions = ["lint", "tests"]
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+def pytest_with_coverage(session: nox.Session, *args: str) -> None:
+    """Run pytest under coverage, which must start first: pytest itself loads our plugin."""
+    env = {"COVERAGE_FILE": str(Path.cwd() / f".coverage-{session.python}")}
+    session.run("coverage", "erase", env=env)
+    session.run("coverage", "run", "-m", "pytest", "-n", "2", *args, env=env)
+    session.run("coverage", "combine", "--quiet", env=env)
+    session.run("coverage", "report", env=env)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests; arguments go to pytest: ``nox -s tests -- -k journal``."""
+    session.install("-e", ".[test]")
+    pytest_with_coverage(session, *session.posargs)
+
+
+@nox.session
+def tests_minimal(session: nox.Session) -> None:
+    """Run the tests that need no bluesky-tiled-plugins, without it."""
+    session.install("-e", ".[test-minimal]")
+    session.run("pytest", "-n", "2", "-m", "not plugins", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, types and the direction of imports."""
+    session.install("-e", ".[lint]")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session(name="format")
+def format_(session: nox.Session) -> None:
+    """Format the code and fix what ruff can fix."""
+    session.install("ruff>=0.12")
+    session.run("ruff", "check", "--fix-only")
+    session.run("ruff", "format")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build; its tutorials are executed."""
+    session.install("-e", ".[docs]")
+    options = ["-W", "--keep-going", "-b", "html"]
+    session.run("sphinx-build", *options, *session.posargs, "docs", "docs/_build/html")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run a simulated scan into a Tiled server; stay up with ``nox -s demo -- --serve``."""
+    session.install("-e", ".[demo]")
+    session.run("python", "docs/examples/demo.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run every benchmark, or those named: ``nox -s bench -- benchmarks/bench_rows.py``."""
+    session.install("-e", ".[bench]")
+    for path in session.posargs or sorted(map(str, Path("benchmarks").glob("bench_*.py"))):
+        session.run("python", path)

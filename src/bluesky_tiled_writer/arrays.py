@@ -1,0 +1,414 @@
+"""Array values of one key, into blocks, ragged rows, lists or JSON, whichever holds them all.
+
+As with scalars the outcome depends on the descriptor and on the set of values, not on batches:
+a type or a shape that does not fit makes the key's node wider, or ragged, or text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .limits import Limits
+from .misfits import Misfit, Misfits
+from .numeric import FLOAT_EXACT, Needs, all_fit
+from .ragged_rows import RaggedRows
+from .scalars import arrow_type, json_text, plain_scalar
+from .schema import Declared, Place, column_type_exists
+
+Rows = np.ndarray | list[Any]
+"""Parsed values: one block, or a list of one array a row, None where there is no value.
+
+A row that is no regular array (nested lists of differing lengths) stays a list.
+"""
+
+_FLOAT64 = np.dtype("f8")
+
+
+class ArrayType:
+    """The type, the shape and so the place of a key with array values.
+
+    Parameters
+    ----------
+    declared : Declared
+        What the descriptor says of the key.
+    limits : Limits
+        What the server cannot hold.
+    max_list : int
+        Arrays of at most this many elements go to list columns; 0 for none, -1 for all.
+    needs : Needs, optional
+        What earlier values of the key have asked for.
+    """
+
+    def __init__(
+        self, declared: Declared, limits: Limits, *, max_list: int = 0, needs: Needs | None = None
+    ) -> None:
+        self.key = declared.key
+        self.declared = declared.dtype
+        self.needs = needs or Needs()
+        self.shape: tuple[int | None, ...] | None = declared.shape
+        self._limits = limits
+        self._fill_shape = declared.shape
+        self._ragged = bool(declared.shape) and (None in declared.shape or 0 in declared.shape)
+        self._irregular = False
+        self._width = 0
+        self._saw_text = self._saw_number = self._saw_bool = False
+        size = 0 if self._ragged else int(np.prod(declared.shape or (0,), dtype=np.int64))
+        self._listed = declared.is_array and (max_list < 0 or 0 < size <= max_list)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type that holds all the values so far."""
+        declared = self.declared
+        if declared is None:
+            if self._saw_text:
+                return np.dtype(f"U{self._text_width()}")
+            if self._saw_number or not self._saw_bool:
+                return np.dtype("c16") if self.needs.complex else _FLOAT64
+            return np.dtype("?")
+        if declared.kind in "US":
+            declared_width = declared.itemsize // (4 if declared.kind == "U" else 1)
+            fits = 0 < self._width <= declared_width or (declared_width and not self._width)
+            width = declared_width if fits else max(declared_width, self._text_width())
+            return np.dtype(f"{declared.kind}{width}")
+        if declared.kind in "biufc":
+            return self.needs.resolve(declared)
+        return declared
+
+    def _text_width(self) -> int:
+        """Powers of two, so that growing texts do not rebuild the node again and again."""
+        return max(16, 1 << max(self._width - 1, 0).bit_length())
+
+    @property
+    def place(self) -> Place:
+        """Where the values go, given all that was seen so far."""
+        if self._irregular:
+            return Place.JSON
+        dtype = self.dtype
+        if self._listed and column_type_exists(dtype) and dtype.kind != "U":
+            if self._limits.has_lists and self._limits.has_column(dtype):
+                return Place.LIST
+        if not self._ragged:
+            return Place.ARRAY
+        capable = dtype.kind in "biuf" and self._limits.has_ragged(self.ragged_dtype)
+        return Place.RAGGED if capable else Place.JSON
+
+    @property
+    def ragged_dtype(self) -> np.dtype:
+        """The type in a ragged node: native, and no half floats, which SQL does not have."""
+        native = self.dtype.newbyteorder("=")
+        return np.dtype("f4") if native == np.dtype("f2") else native
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything yet to make a node from."""
+        return self.shape is not None
+
+    def settle(self) -> None:
+        """Decide on rows of no elements for a key that never had a value, nor a shape."""
+        if self.shape is None:
+            self.shape, self._ragged = (None,), True
+
+    def absorb(self, values: Sequence[Any], start: int, misfits: Misfits) -> Rows:
+        """Parse the values of consecutive rows, and widen type and shape as they need it.
+
+        Parameters
+        ----------
+        values : sequence or numpy.ndarray
+            One value a row: arrays or nested lists; None for a row without.
+        start : int
+            Ordinal of the first row.
+        misfits : Misfits
+            Takes what could not be stored as it came.
+        """
+        block = self._regular(values)
+        if block is not None and self._accepts(block):
+            self._account(block, block.shape[1:])
+            return block
+        return [self._row(value, start + i, misfits) for i, value in enumerate(values)]
+
+    def _regular(self, values: Sequence[Any]) -> np.ndarray | None:
+        """All the values as one block, where that changes none of them."""
+        if isinstance(values, np.ndarray):
+            return values if values.dtype.kind != "O" else None
+        kinds = set(map(type, values))
+        if kinds == {np.ndarray}:
+            first = values[0]
+            if all(v.dtype == first.dtype and v.shape == first.shape for v in values):
+                return np.stack(values) if first.dtype.kind != "O" else None
+            return None
+        if not kinds or not kinds <= {list, tuple, int, float, bool, str}:
+            return None
+        try:
+            block = np.array(values)
+        except (ValueError, OverflowError):
+            return None
+        return block if _is_faithful(block, values) else None
+
+    def _accepts(self, block: np.ndarray) -> bool:
+        """Whether a block needs no second look at its elements."""
+        if self.shape is not None and block.ndim != len(self.shape) + 1:
+            return False
+        if self.declared is None:
+            return block.dtype.kind in "biuf" or (block.dtype.kind == "U" and not self._saw_number)
+        if self.declared.kind in "biufc":
+            return block.dtype.kind in "biufc"
+        return self.declared.kind == block.dtype.kind and self.declared.fields is None
+
+    def _account(self, values: np.ndarray, shape: tuple[int, ...]) -> None:
+        """Remember what an array (of values of this shape) asks for."""
+        kind = values.dtype.kind
+        if values.size == 0:
+            pass
+        elif kind in "biufc":
+            self.needs.add_array(values, self.declared or _FLOAT64)
+            self._saw_bool |= kind == "b"
+            self._saw_number |= kind != "b"
+        elif kind in "US":
+            unit = 4 if kind == "U" else 1
+            longest = values.dtype.itemsize // unit
+            if longest > self._width:
+                lengths = np.char.str_len(values)
+                self._width = max(self._width, int(lengths.max()))
+            self._saw_text |= kind == "U"
+        self._account_shape(shape)
+
+    def _account_shape(self, shape: tuple[int, ...]) -> None:
+        if self.shape is None:
+            self.shape = self._fill_shape = shape
+            self._ragged = 0 in shape
+        elif len(shape) != len(self.shape):
+            self._irregular = True
+        elif not _matches(shape, self.shape):
+            self._ragged = True
+            self.shape = (None,) * len(shape)
+        self._ragged |= 0 in shape
+        if self._ragged and None not in self.shape:
+            self.shape = (None,) * len(self.shape)
+
+    def _row(self, value: Any, ordinal: int, misfits: Misfits) -> Any:
+        value = plain_scalar(value)
+        if value is None:
+            misfits.add(self.key, Misfit.MISSING, ordinal)
+            return None
+        row = self._parse(value, ordinal, misfits)
+        if row is None:
+            misfits.add(self.key, Misfit.FILLED, ordinal, value)
+        return row
+
+    def _parse(self, value: Any, ordinal: int, misfits: Misfits) -> Any:
+        """One value as an array; a list where it is irregular; None where it does not fit."""
+        if self.declared is not None and self.declared.fields is not None:
+            return self._record(value)
+        if isinstance(value, list | tuple):
+            try:
+                row = np.array(value)
+            except (ValueError, OverflowError):
+                self._irregular = True
+                return value
+            if not _is_faithful(row, value):
+                row = np.array(value, dtype=object)
+        elif isinstance(value, np.ndarray):
+            row = value
+        elif isinstance(value, dict):
+            return None
+        else:
+            row = np.array(value)
+        if row.dtype.kind == "O":
+            row = self._elements(row)
+        return self._fit(row, value, ordinal, misfits)
+
+    def _elements(self, row: np.ndarray) -> np.ndarray:
+        """An array of Python objects as an array of the type they have in common."""
+        flat = [plain_scalar(item) for item in row.ravel()]
+        if all(isinstance(item, bool | int | float) for item in flat):
+            # As Python integers these may be exact where float64 is not.
+            exact = np.array(flat, dtype=object)
+            for dtype in ("i8", "u8", "f8"):
+                try:
+                    typed = exact.astype(dtype)
+                except (OverflowError, ValueError):
+                    continue
+                if dtype == "f8" or bool((typed.astype(object) == exact).all()):
+                    return typed.reshape(row.shape)
+        if all(item is None or isinstance(item, bool | int | float) for item in flat):
+            missing = [np.nan if item is None else item for item in flat]
+            return np.array(missing, dtype="f8").reshape(row.shape)
+        if all(isinstance(item, bytes) for item in flat):
+            return np.array(flat, dtype=bytes).reshape(row.shape)
+        texts = [item if isinstance(item, str) else json_text(item) for item in flat]
+        return np.array(texts, dtype=str).reshape(row.shape)
+
+    def _fit(self, row: np.ndarray, value: Any, ordinal: int, misfits: Misfits) -> Any:
+        if row.size == 0:  # no elements, so no type to speak of
+            self._account_shape(row.shape)
+            return row
+        kind = row.dtype.kind
+        scalar_for_array = row.ndim == 0 and self.shape is not None and len(self.shape) > 0
+        if scalar_for_array:
+            return None
+        wants = self.declared.kind if self.declared is not None else None
+        if wants is None and kind not in "biufc":
+            wants = "U"
+        if wants is not None and wants in "biufc" and kind not in "biufc":
+            return None
+        if wants == "U" and kind != "U":
+            misfits.add(self.key, Misfit.AS_TEXT, ordinal, value)
+            row = np.array([json_text(item) for item in row.ravel().tolist()]).reshape(row.shape)
+        elif wants is not None and wants not in "biufcU" and kind != wants:
+            try:
+                row = row.astype("S" if wants == "S" else self.declared)
+            except (TypeError, ValueError):
+                return None
+        if row.dtype.kind in "US" and _ends_in_nul(value):
+            misfits.add(self.key, Misfit.NEAREST, ordinal, value)
+        self._account(row, row.shape)
+        return row
+
+    def _record(self, value: Any) -> Any:
+        """A value of a structured type: records are tuples to numpy, lists in JSON."""
+        assert self.declared is not None
+        try:
+            if isinstance(value, np.ndarray | np.void):
+                row = np.asarray(value).astype(self.declared)
+            else:
+                depth = len(self.shape) if self.shape is not None else _depth(value) - 1
+                row = np.array(_tuples_at(value, depth), dtype=self.declared)
+        except (TypeError, ValueError):
+            return None
+        self._account_shape(row.shape)
+        return row
+
+    def pack_block(self, rows: Rows, start: int, misfits: Misfits) -> np.ndarray:
+        """Rows as a block of shape (rows, *shape), for an array node."""
+        dtype = self.dtype
+        if isinstance(rows, list) or (dtype.kind == "U" and rows.dtype.kind != "U"):
+            fill = self._fill(dtype)
+            if not len(rows):
+                return fill[None][:0]
+            # Each for itself: stacked, int64 and uint64 would become floats.
+            return np.stack(
+                [self._exactly(row, dtype, fill, start + i, misfits) for i, row in enumerate(rows)]
+            )
+        self._note_inexact(rows, dtype, start, misfits)
+        with np.errstate(all="ignore"):
+            return np.ascontiguousarray(rows.astype(dtype, copy=False))
+
+    def _exactly(
+        self, row: Any, dtype: np.dtype, fill: np.ndarray, ordinal: int, misfits: Misfits
+    ) -> np.ndarray:
+        """One row in the type of the node, with a note if that is not exact."""
+        if row is None:
+            return fill
+        if dtype.kind == "U" and row.dtype.kind != "U":
+            texts = [json_text(item) for item in row.ravel().tolist()]
+            row = np.array(texts, dtype=dtype).reshape(row.shape)
+        row = np.asarray(row)
+        self._note_inexact(row[None], dtype, ordinal, misfits)
+        with np.errstate(all="ignore"):
+            return row.astype(dtype, copy=False)
+
+    def pack_ragged(self, rows: Rows, start: int, misfits: Misfits) -> RaggedRows:
+        """Rows for a ragged node."""
+        assert self.shape is not None
+        dtype = self.ragged_dtype
+        fill = self._fill(dtype)
+        packed = [
+            self._exactly(row, dtype, fill, start + i, misfits) for i, row in enumerate(rows)
+        ]
+        return RaggedRows(packed, dtype, self.shape)
+
+    def pack_lists(self, rows: Rows) -> pa.Array:
+        """Rows for a list column; a missing row is null."""
+        dtype = self.dtype
+        list_type = arrow_type(dtype)
+        for _ in self.shape or (1,):
+            list_type = pa.list_(list_type)
+        with np.errstate(all="ignore"):
+            lists = [None if row is None else row.astype(dtype).tolist() for row in rows]
+        return pa.array(lists, list_type)
+
+    def pack_json(self, rows: Rows) -> pa.Array:
+        """Rows as JSON text; a missing row is null."""
+        dtype = self.dtype
+        texts = []
+        for row in rows:
+            if isinstance(row, np.ndarray) and dtype.kind in "biuf" and row.dtype.kind in "biuf":
+                row = row.astype(dtype) if all_fit(row, dtype) else row
+            if isinstance(row, np.ndarray):
+                row = row.tolist()
+            texts.append(None if row is None else json_text(row))
+        return pa.array(texts, pa.string())
+
+    def list_type_of(self) -> pa.DataType:
+        """The Arrow type of the list column."""
+        return self.pack_lists([]).type
+
+    def _fill(self, dtype: np.dtype) -> np.ndarray:
+        shape = self._fill_shape
+        if shape is None:
+            shape = (0,) * len(self.shape or (0,))
+        shape = tuple(size or 0 for size in shape)
+        value: Any = {"f": np.nan, "c": np.nan, "M": "NaT", "m": "NaT"}.get(dtype.kind)
+        return np.zeros(shape, dtype) if value is None else np.full(shape, value, dtype)
+
+    def _note_inexact(self, rows: np.ndarray, dtype: np.dtype, start: int, misfits: Misfits) -> None:
+        if rows.dtype.kind not in "iuf" or dtype.kind not in "biufc" or all_fit(rows, dtype):
+            return
+        for i, row in enumerate(rows):
+            if not all_fit(np.atleast_1d(row), dtype):
+                misfits.add(self.key, Misfit.NEAREST, start + i, row)
+
+
+def _is_faithful(block: np.ndarray, values: Any) -> bool:
+    """Whether numpy made this array without changing a value in silence."""
+    kind = block.dtype.kind
+    if kind in "biuc":
+        return True
+    if kind == "f":
+        # Large integers among floats, or beyond 64 bit, were rounded.
+        with np.errstate(invalid="ignore"):
+            return not bool((np.abs(block) >= FLOAT_EXACT).any()) or all(
+                isinstance(item, float) for item in _leaves(values)
+            )
+    if kind == "U":
+        return all(isinstance(item, str) and not item.endswith("\0") for item in _leaves(values))
+    return kind == "S" and not _ends_in_nul(values)
+
+
+def _leaves(values: Any) -> Any:
+    if isinstance(values, list | tuple):
+        for item in values:
+            yield from _leaves(item)
+    else:
+        yield values
+
+
+def _ends_in_nul(value: Any) -> bool:
+    """Whether numpy would cut a trailing NUL off a text."""
+    for item in _leaves(value):
+        if isinstance(item, str) and item.endswith("\0"):
+            return True
+        if isinstance(item, bytes) and item.endswith(b"\0"):
+            return True
+    return False
+
+
+def _matches(shape: tuple[int, ...], pattern: tuple[int | None, ...]) -> bool:
+    return all(wanted is None or wanted == size for size, wanted in zip(shape, pattern, strict=True))
+
+
+def _depth(value: Any) -> int:
+    depth = 0
+    while isinstance(value, list | tuple) and value:
+        value, depth = value[0], depth + 1
+    return depth
+
+
+def _tuples_at(value: Any, depth: int) -> Any:
+    if depth == 0:
+        return tuple(value)
+    return [_tuples_at(item, depth - 1) for item in value]

@@ -1,0 +1,89 @@
+"""Every error that this package raises.
+
+::
+
+    TiledWriterError
+     |-- DocumentError              the documents are at fault
+     |     |-- InvalidDocument      a document breaks the event model
+     |     |-- UnknownReference     a document points to a run, stream or resource never seen
+     |     `-- DuplicateRun         a second start document for a run that is open
+     `-- StorageError               Tiled is at fault, or could not be asked
+           |-- RunExists            Tiled holds another run under the same uid
+           |-- ServerUnreachable    no answer: whether the request took effect is unknown
+           `-- RequestRefused       an answer, and it was no
+                 `-- StorageUnsupported   the server's database cannot hold what it was given
+
+The message of each names the document, the key or the node; `hint` says what to do next.
+"""
+
+from __future__ import annotations
+
+
+class TiledWriterError(Exception):
+    """Base of all errors of this package.
+
+    Parameters
+    ----------
+    message : str
+        What happened, and to which document, key or node.
+    hint : str, optional
+        What to do about it.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message} {self.hint}" if self.hint else message
+
+
+class DocumentError(TiledWriterError, ValueError):
+    """A document cannot be stored as it is; nothing of it was stored."""
+
+
+class InvalidDocument(DocumentError):
+    """A document lacks a field that it needs, or a field has a value that it must not have."""
+
+
+class UnknownReference(DocumentError, KeyError):
+    """A document points to another one (a run, a descriptor, a resource) that was never seen."""
+
+    __str__ = TiledWriterError.__str__  # KeyError's own would print the repr of the message
+
+
+class DuplicateRun(DocumentError):
+    """A start document carries the uid of a run that is still open in this writer."""
+
+
+class StorageError(TiledWriterError):
+    """Tiled did not store what it was asked to store."""
+
+
+class RunExists(StorageError):
+    """Tiled already holds a run under this uid, and it is another run."""
+
+
+class ServerUnreachable(StorageError):
+    """The server gave no answer, so that it is not known whether the request took effect."""
+
+
+class RequestRefused(StorageError):
+    """The server answered that it will not do what it was asked.
+
+    Parameters
+    ----------
+    message, hint : str
+        As in `TiledWriterError`.
+    status : int, optional
+        HTTP status code of the answer; None where an in-process server raised instead.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", status: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class StorageUnsupported(RequestRefused):
+    """The server's database has no place for a type or a value; the data go elsewhere."""

@@ -1,0 +1,325 @@
+"""Documents of any vintage of the event model, into those of today."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import jsonschema
+from event_model import DocumentNames, DocumentRouter, schema_validators, unpack_event_page
+
+from .errors import InvalidDocument
+from .metadata import to_json
+from .resource_specs import mimetypes_by_spec
+
+Document = dict[str, Any]
+Patch = Callable[[Document], Document]
+Subscriber = Callable[[str, Document], Any]
+
+NOTES_KEY = "_run_normalizer_notes"
+"""Where the stop document carries the notes to whoever writes the run."""
+
+RESERVED_KEYS = re.compile(r"time|seq_num|internal(_\d+)?")
+"""Data keys that would be taken for columns or nodes of the layout in Tiled."""
+
+# What the JSON types of the event model mean where no numpy type is given. A bare "array" does
+# not say what its elements are: those of events are left open, so that the values can tell.
+_NUMPY_TYPES = {"number": "<f8", "integer": "<i8", "boolean": "|b1", "string": "<U0"}
+_EXTERNAL_ARRAY = "<f8"
+
+
+@dataclass(frozen=True)
+class _StreamFacts:
+    """What the normalizer has to do to the events of one descriptor."""
+
+    renamed: Mapping[str, str]
+    external: frozenset[str]
+
+    @property
+    def nothing(self) -> bool:
+        return not self.renamed and not self.external
+
+
+class RunNormalizer(DocumentRouter):
+    """Brings the documents of one run to the latest schema and passes them on.
+
+    Subclass it to mend the documents of a beamline: override `start`, `descriptor`, `event`, ...,
+    call `emit` or the method of the base class, and hand the class to
+    ``TiledWriter(client, normalizer=...)``. For smaller mends give `patches`.
+
+    Parameters
+    ----------
+    patches : dict of str to callable, optional
+        By document name, a function that takes a document of that kind and returns the one to use
+        instead. It gets a copy that it may change; of an event, the values are not copied.
+    spec_to_mimetype : dict of str to str, optional
+        MIME types for the specs of old Resource documents, in addition to the known ones.
+
+    Attributes
+    ----------
+    patches : dict
+        As given.
+    notes : list of str
+        What was changed beyond the schema, for the metadata of the run.
+    """
+
+    def __init__(
+        self,
+        patches: dict[str, Patch] | None = None,
+        spec_to_mimetype: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.patches = patches or {}
+        self.spec_to_mimetype = mimetypes_by_spec(spec_to_mimetype)
+        self.notes: list[str] = []
+        self._facts: dict[str, _StreamFacts] = {}
+        self._subscribers: dict[int, tuple[str, Subscriber]] = {}
+        self._tokens = count()
+        self._sees_events = type(self).event is not RunNormalizer.event
+
+    def __call__(self, name: str, doc: Any, validate: bool = False) -> tuple[str, Any]:
+        """Process a document; events take the short way."""
+        if name == "event":
+            self.event(doc)
+            return name, doc
+        return super().__call__(name, doc, validate)
+
+    # -- subscribers ----------------------------------------------------------------------------
+
+    def subscribe(self, func: Subscriber, name: str = "all") -> int:
+        """Pass normalized documents to a function.
+
+        Parameters
+        ----------
+        func : callable
+            Called as ``func(name, doc)``.
+        name : str
+            The kind of document that it wants; "all" for every kind. One that wants events only
+            gets the rows of event pages, too, one by one.
+
+        Returns
+        -------
+        int
+            A token for `unsubscribe`.
+        """
+        token = next(self._tokens)
+        self._subscribers[token] = (str(getattr(name, "name", name)), func)
+        return token
+
+    def unsubscribe(self, token: int) -> None:
+        """Stop passing documents to the function that was given this token."""
+        self._subscribers.pop(token, None)
+
+    def emit(self, name: Any, doc: Any) -> None:
+        """Pass a normalized document on, once it is valid.
+
+        Raises
+        ------
+        InvalidDocument
+            If a document other than an event breaks the schema of the event model. Events are
+            checked against their descriptor by the stream that takes them.
+        """
+        kind: str = name if type(name) is str else name.name
+        if kind not in ("event", "event_page"):
+            _validate(kind, doc)
+        for wanted, func in list(self._subscribers.values()):
+            if wanted in ("all", kind):
+                func(kind, doc)
+            elif wanted == "event" and kind == "event_page":
+                for event in unpack_event_page(doc):
+                    func("event", event)
+
+    # -- documents ------------------------------------------------------------------------------
+
+    def start(self, doc: Any) -> None:
+        """Pass on a start document."""
+        self.emit("start", self._patched("start", doc))
+
+    def stop(self, doc: Any) -> None:
+        """Pass on a stop document, with the notes on this run."""
+        doc = self._patched("stop", doc)
+        doc[NOTES_KEY] = list(self.notes)
+        self.emit("stop", doc)
+
+    def descriptor(self, doc: Any) -> None:
+        """Bring a descriptor up to date: names, types, shapes."""
+        doc = self._patched("descriptor", doc)
+        data_keys = doc.get("data_keys")
+        if not isinstance(data_keys, dict):
+            raise InvalidDocument(
+                f"The descriptor {doc.get('uid')!r} of stream {doc.get('name')!r} has no data_keys.",
+                hint="It needs a dictionary of data keys, perhaps an empty one.",
+            )
+        renamed = self._rename_reserved(doc)
+        for key, data_key in data_keys.items():
+            if "external" in data_key and data_key["external"] is None:
+                data_key["external"] = ""
+            internal_array = data_key.get("dtype") == "array" and "external" not in data_key
+            _update_data_key(data_key, None if internal_array else _EXTERNAL_ARRAY)
+        for configuration in (doc.get("configuration") or {}).values():
+            for data_key in (configuration.get("data_keys") or {}).values():
+                _update_data_key(data_key, _EXTERNAL_ARRAY)
+        for object_name, keys in (doc.get("object_keys") or {}).items():
+            for key in keys:
+                if key in data_keys:
+                    data_keys[key]["object_name"] = object_name
+        external = frozenset(key for key, spec in data_keys.items() if "external" in spec)
+        self._facts[doc.get("uid", "")] = _StreamFacts(renamed, external)
+        self.emit("descriptor", doc)
+
+    def event(self, doc: Any) -> None:
+        """Pass on an event: as it is, unless there is something to patch, rename or leave out."""
+        patch = self.patches.get("event")
+        facts = self._facts.get(doc.get("descriptor"))
+        if patch is None and (facts is None or facts.nothing):
+            self.emit("event", doc)
+            return
+        doc = _shallow_copy(doc)
+        if patch is not None:
+            doc = patch(doc)
+        if facts is not None and not facts.nothing:
+            _rename(doc, facts.renamed)
+            filled = doc.pop("filled", None) or {}
+            self._leave_out(doc, {key for key in facts.external if not filled.get(key)})
+        self.emit("event", doc)
+
+    def event_page(self, doc: Any) -> None:
+        """Pass on a page of events, as a page where no event has to be looked at."""
+        facts = self._facts.get(doc.get("descriptor"))
+        if patch := self.patches.get("event_page"):
+            doc = patch(_shallow_copy(doc))
+        if "event" in self.patches or self._sees_events or _partly_filled(doc, facts):
+            for event in unpack_event_page(doc):
+                self.event(event)
+            return
+        if facts is not None and not facts.nothing:
+            doc = _shallow_copy(doc)
+            _rename(doc, facts.renamed)
+            filled = doc.pop("filled", None) or {}
+            self._leave_out(doc, {k for k in facts.external if not any(filled.get(k) or ())})
+        self.emit("event_page", doc)
+
+    def resource(self, doc: Any) -> None:
+        """Pass on a resource."""
+        self.emit("resource", self._patched("resource", doc))
+
+    def datum(self, doc: Any) -> None:
+        """Pass on a datum."""
+        self.emit("datum", self._patched("datum", doc))
+
+    def datum_page(self, doc: Any) -> None:
+        """Pass on a page of datums."""
+        self.emit("datum_page", self._patched("datum_page", doc))
+
+    def stream_resource(self, doc: Any) -> None:
+        """Pass on a stream resource."""
+        self.emit("stream_resource", self._patched("stream_resource", doc))
+
+    def stream_datum(self, doc: Any) -> None:
+        """Pass on a stream datum."""
+        self.emit("stream_datum", self._patched("stream_datum", doc))
+
+    # -- steps ----------------------------------------------------------------------------------
+
+    def _patched(self, name: str, doc: Any) -> Document:
+        doc = copy.deepcopy(dict(doc))
+        patch = self.patches.get(name)
+        return doc if patch is None else patch(doc)
+
+    def _rename_reserved(self, doc: Document) -> dict[str, str]:
+        """Rename data keys that would be taken for something else in Tiled."""
+        data_keys: Document = doc["data_keys"]
+        stamps = {f"ts_{key}" for key in data_keys}
+        renamed: dict[str, str] = {}
+        for key in list(data_keys):
+            if not RESERVED_KEYS.fullmatch(key) and key not in stamps:
+                continue
+            new = f"{key}_"
+            while new in data_keys or new in stamps:
+                new += "_"
+            renamed[key] = new
+            data_keys[new] = data_keys.pop(key)
+            self.notes.append(f"Renamed data_key {key!r} to {new!r} in stream {doc.get('name')}")
+        if renamed:
+            for keys in _name_lists(doc):
+                keys[:] = [renamed.get(key, key) if isinstance(key, str) else key for key in keys]
+        return renamed
+
+    @staticmethod
+    def _leave_out(doc: Document, external: set[str]) -> None:
+        """Leave values out that only refer to external data."""
+        for part in ("data", "timestamps"):
+            doc[part] = {key: value for key, value in doc[part].items() if key not in external}
+
+
+def _validate(kind: str, doc: Any) -> None:
+    validator = schema_validators[DocumentNames[kind]]
+    try:
+        validator.validate(doc)
+    except jsonschema.ValidationError as error:
+        # Only what stays wrong in plain JSON is wrong: the schema knows no numpy scalars.
+        if validator.is_valid(to_json(doc)[0]):
+            return
+        where = ".".join(map(str, error.absolute_path)) or "the document"
+        raise InvalidDocument(
+            f"The {kind} document {_name_of(doc)} breaks the event model: {where}:"
+            f" {error.message[:500]}.",
+            hint="Mend it where it is made, or by a patch: patches={" + repr(kind) + ": ...}.",
+        ) from error
+
+
+def _name_of(doc: Any) -> str:
+    name = f" ({doc['name']})" if "name" in doc else ""
+    return f"{doc.get('uid', doc.get('datum_id'))!r}{name}"
+
+
+def _name_lists(doc: Document) -> Iterator[list[str]]:
+    """The lists in a descriptor that name data keys."""
+    yield from (doc.get("object_keys") or {}).values()
+    for hints in (doc.get("hints") or {}).values():
+        if isinstance(hints, dict) and isinstance(hints.get("fields"), list):
+            yield hints["fields"]
+
+
+def _update_data_key(data_key: Document, array_type: str | None) -> None:
+    """Say the type of the values in today's words, in place."""
+    descr = data_key.pop("dtype_descr", None)
+    old = data_key.pop("dtype_str", None)
+    dtype = data_key.get("dtype")
+    default = array_type if dtype == "array" else _NUMPY_TYPES.get(str(dtype))
+    if numpy_type := [list(item) for item in descr or ()] or data_key.get("dtype_numpy", old) or default:
+        data_key["dtype_numpy"] = numpy_type
+    else:
+        data_key.pop("dtype_numpy", None)
+    if "shape" in data_key and data_key["shape"] is None:
+        data_key["shape"] = []
+
+
+def _shallow_copy(doc: Mapping[str, Any]) -> Document:
+    """A copy of an event or page whose values are the same objects."""
+    doc = dict(doc)
+    for part in ("data", "timestamps", "filled"):
+        if isinstance(doc.get(part), Mapping):
+            doc[part] = dict(doc[part])
+    return doc
+
+
+def _rename(doc: Document, renamed: Mapping[str, str]) -> None:
+    for part in ("data", "timestamps", "filled"):
+        values = doc.get(part) or {}
+        for old, new in renamed.items():
+            if old in values:
+                values[new] = values.pop(old)
+
+
+def _partly_filled(doc: Any, facts: _StreamFacts | None) -> bool:
+    """Whether some rows of a page bring external data themselves and others refer to it."""
+    filled = doc.get("filled") or {}
+    return facts is not None and any(
+        any(flags) and not all(flags)
+        for flags in (filled.get(key) or () for key in facts.external)
+    )

@@ -1,0 +1,56 @@
+"""Rows by their number: the ordinal of a row in its stream, counted from 0.
+
+`seq_num` cannot identify a row, since it repeats when a scan is paused and resumed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+
+class Ranges:
+    """A set of ordinals that grows at its end, kept as ranges."""
+
+    def __init__(self) -> None:
+        self._ranges: list[list[int]] = []
+
+    def extend(self, ordinals: Iterable[int]) -> None:
+        """Add ordinals, in ascending order; those before the end are known already."""
+        for ordinal in ordinals:
+            if not self._ranges or ordinal > self._ranges[-1][1]:
+                self._ranges.append([ordinal, ordinal + 1])
+            elif ordinal == self._ranges[-1][1]:
+                self._ranges[-1][1] += 1
+
+    def __iter__(self) -> Iterator[int]:
+        for start, stop in self._ranges:
+            yield from range(start, stop)
+
+
+class SeqNums:
+    """The `seq_num` of every row, kept as the places where it does not just count up."""
+
+    def __init__(self) -> None:
+        self._ordinals: list[int] = []
+        self._values: list[int] = []
+        self._count = 0
+
+    def extend(self, seq_nums: Sequence[int]) -> None:
+        """Add the `seq_num` of the next rows."""
+        if not len(seq_nums):
+            return
+        values = np.asarray(seq_nums)
+        jumps = np.flatnonzero(np.diff(values) != 1) + 1
+        for index in (0, *jumps.tolist()):
+            value, ordinal = int(values[index]), self._count + index
+            if not self._ordinals or value - self._values[-1] != ordinal - self._ordinals[-1]:
+                self._ordinals.append(ordinal)
+                self._values.append(value)
+        self._count += len(values)
+
+    def __getitem__(self, ordinal: int) -> int:
+        index = bisect_right(self._ordinals, ordinal) - 1
+        return self._values[index] + ordinal - self._ordinals[index]

@@ -1,0 +1,481 @@
+"""The only module that writes to Tiled: one method a step.
+
+Requests go through the http client of `tiled.client`, which brings addresses, credentials and the
+in-process transport; the structures and encodings are Tiled's own. No request on the normal path
+is a GET: what a node is made of is known from the step, how many rows it holds from having sent
+them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from tiled.client.base import BaseClient
+from tiled.client.utils import (
+    MSGPACK_MIME_TYPE,
+    client_for_item,
+    handle_error,
+    retry_context,
+    should_retry_if_unprocessed,
+)
+from tiled.mimetypes import APACHE_ARROW_FILE_MIME_TYPE
+from tiled.serialization.table import serialize_arrow
+from tiled.structures.array import ArrayStructure, BuiltinDtype, StructDtype
+from tiled.structures.core import StructureFamily
+from tiled.structures.table import TableStructure
+from tiled.utils import safe_json_dump
+
+from .errors import (
+    RequestRefused,
+    RunExists,
+    ServerUnreachable,
+    StorageError,
+    StorageUnsupported,
+)
+from .limits import Limits
+from .ragged_rows import RaggedRows, in_columns
+from .steps import (
+    AppendRows,
+    CloseNodes,
+    Content,
+    CreateRun,
+    CreateStream,
+    Discard,
+    ExtendArray,
+    ExtendRagged,
+    Node,
+    Rebuild,
+    SpecName,
+    Step,
+    UpdateMetadata,
+)
+
+Path = tuple[str, ...]
+
+SQL_TABLE_MIME_TYPE = "application/x-tiled-sql-table"
+CHUNK_BYTES = 16 * 2**20
+"""Largest chunk of an array node, in bytes of its data type."""
+
+READ_BYTES = 64 * 2**20
+"""How much of a node is read at once when it has to be rebuilt."""
+
+
+class TiledSink:
+    """Carries out steps below a container of a Tiled server.
+
+    Parameters
+    ----------
+    client : tiled.client.base.BaseClient
+        The container that holds the runs.
+    limits : Limits, optional
+        Takes what the server turns out not to hold.
+    """
+
+    def __init__(self, client: BaseClient, limits: Limits | None = None) -> None:
+        self._client = client
+        self._context = client.context
+        self._root = tuple(filter(None, client.path_parts))
+        self._rows: dict[Path, int] = {}
+        self._salvaged: dict[Path, Content] = {}
+        self.limits = limits or Limits()
+
+    def carry_out(self, step: Step) -> None:
+        """Carry out one step; see `steps.Sink`."""
+        match step:
+            case AppendRows():
+                self._append_rows(step)
+            case ExtendArray():
+                self._extend_array(step)
+            case ExtendRagged():
+                self._extend_ragged(step)
+            case CreateRun():
+                self._create_run(step)
+            case CreateStream():
+                self._create_container((step.run, step.name), step)
+            case UpdateMetadata():
+                self._update_metadata(step)
+            case Rebuild():
+                self._rebuild(step)
+            case Discard():
+                self._discard(step.nodes)
+            case CloseNodes():
+                self._close(step)
+
+    # -- containers -----------------------------------------------------------------------------
+
+    def _create_run(self, step: CreateRun) -> None:
+        try:
+            self._create_container((step.uid,), step)
+        except RequestRefused as error:
+            if error.status != httpx.codes.CONFLICT:
+                raise
+            raise RunExists(
+                f"Tiled already holds a run with the uid {step.uid!r} (of the start document"
+                f" with scan_id {step.metadata['start'].get('scan_id')!r}).",
+                hint="A uid stands for one run: delete the one that is there, or replay this"
+                " one under another uid.",
+            ) from error
+
+    def _create_container(self, path: Path, step: CreateRun | CreateStream) -> None:
+        self._create(
+            path, StructureFamily.container, step.metadata, step.access_tags, specs=step.specs
+        )
+
+    def _create(
+        self,
+        path: Path,
+        family: StructureFamily,
+        metadata: Mapping[str, Any],
+        access_tags: Sequence[str] | None,
+        *,
+        specs: Sequence[SpecName] = (),
+        data_source: Mapping[str, Any] | None = None,
+    ) -> None:
+        body = {
+            "id": path[-1],
+            "structure_family": family,
+            "metadata": metadata,
+            "specs": [{"name": name, "version": version} for name, version in specs],
+            "data_sources": [data_source] if data_source else [],
+            "access_tags": access_tags,
+        }
+        self._send("POST", "metadata", path[:-1], json_body=body, about=path)
+
+    def _update_metadata(self, step: UpdateMetadata) -> None:
+        # A JSON patch, and no merge patch, to which a None would mean "delete".
+        patch = [
+            {"op": "add", "path": f"/{key}", "value": value} for key, value in step.values.items()
+        ]
+        path = (step.run,) if step.stream is None else (step.run, step.stream)
+        body = {
+            "content-type": "application/json-patch+json",
+            "metadata": patch,
+            "specs": None,
+            "access_tags": None,
+        }
+        params = {"drop_revision": True}
+        self._send("PATCH", "metadata", path, json_body=body, params=params)
+
+    def _close(self, step: CloseNodes) -> None:
+        for path in step.paths:
+            self._send("DELETE", "stream/close", path)
+            self._rows.pop(path, None)
+
+    # -- tables ---------------------------------------------------------------------------------
+
+    def _append_rows(self, step: AppendRows) -> None:
+        table = step.table.slice(self._known(step.node, step.start))
+        if step.node.path not in self._rows:
+            self._create_table(step.node, table.schema)
+        if not table.num_rows:
+            return
+        try:
+            self._send(
+                "PATCH",
+                "table/partition",
+                step.node.path,
+                content=bytes(serialize_arrow(APACHE_ARROW_FILE_MIME_TYPE, table, {})),
+                headers={"Content-Type": APACHE_ARROW_FILE_MIME_TYPE},
+                params={"partition": 0},
+            )
+        except RequestRefused as error:
+            if _has_nul(table) and self.limits.learn("NUL"):
+                raise StorageUnsupported(str(error), status=error.status) from error
+            raise
+        self._rows[step.node.path] += table.num_rows
+
+    def _create_table(self, node: Node, schema: pa.Schema) -> None:
+        structure = asdict(TableStructure.from_schema(schema))
+        try:
+            self._create_node(node, StructureFamily.table, structure, SQL_TABLE_MIME_TYPE)
+        except RequestRefused as error:
+            # The server does not say what it refused; these are what its databases differ in.
+            doubtful = []
+            if pa.uint64() in schema.types:
+                doubtful.append("u8")
+            if any(map(pa.types.is_list, schema.types)):
+                doubtful.append("lists")
+            if any(map(self.limits.learn, doubtful)):
+                raise StorageUnsupported(str(error), status=error.status) from error
+            raise
+
+    def _create_node(
+        self,
+        node: Node,
+        family: StructureFamily,
+        structure: Mapping[str, Any],
+        mimetype: str | None = None,
+    ) -> None:
+        data_source = {
+            "structure_family": family,
+            "structure": structure,
+            "id": None,
+            "mimetype": mimetype,
+            "parameters": {},
+            "properties": {},
+            "assets": [],
+            "management": "writable",
+        }
+        self._create(node.path, family, node.metadata, node.access_tags, data_source=data_source)
+        self._rows[node.path] = 0
+
+    # -- arrays ---------------------------------------------------------------------------------
+
+    def _extend_array(self, step: ExtendArray) -> None:
+        block = step.block[self._known(step.node, step.start) :]
+        if not len(block):
+            return
+        if step.node.path not in self._rows:
+            block = self._create_array(step.node, block)
+        for part in _pieces(block):
+            start = self._rows[step.node.path]
+            self._send(
+                "PATCH",
+                "array/full",
+                step.node.path,
+                content=np.ascontiguousarray(part).tobytes(),
+                headers={"Content-Type": "application/octet-stream"},
+                params={
+                    "offset": str(start),
+                    "shape": ",".join(map(str, part.shape)),
+                    "extend": True,
+                },
+            )
+            self._rows[step.node.path] = start + len(part)
+
+    def _create_array(self, node: Node, block: np.ndarray) -> np.ndarray:
+        """Create the node with the first rows of a block; the rest comes back.
+
+        The server takes the chunks of the first write for all that follow, and rounds an array
+        up to whole chunks: so the first write has a whole number of them.
+        """
+        row_bytes = max(1, block[:1].nbytes)
+        chunk = min(len(block), max(1, CHUNK_BYTES // row_bytes))
+        first = block[:chunk]
+        structure = ArrayStructure(
+            data_type=_data_type(block.dtype),
+            shape=first.shape,
+            chunks=tuple((size,) for size in first.shape),
+            dims=node.dims,
+        )
+        self._create_node(node, StructureFamily.array, asdict(structure))
+        self._send(
+            "PUT",
+            "array/full",
+            node.path,
+            content=np.ascontiguousarray(first).tobytes(),
+            headers={"Content-Type": "application/octet-stream"},
+        )
+        self._rows[node.path] = chunk
+        return block[chunk:]
+
+    def _extend_ragged(self, step: ExtendRagged) -> None:
+        rows = step.rows.since(self._known(step.node, step.start))
+        if not len(rows):
+            return
+        content = _ragged_buffers(rows)
+        headers = {"Content-Type": "application/zip"}
+        path = step.node.path
+        if path not in self._rows:
+            self._create_ragged(step.node, rows)
+            self._send("PUT", "ragged/full", path, content=content, headers=headers)
+        else:
+            params = {"shape": str(len(rows)), "offset": str(self._rows[path]), "extend": True}
+            self._send("PATCH", "ragged/full", path, content=content, headers=headers, params=params)
+        self._rows[path] += len(rows)
+
+    def _create_ragged(self, node: Node, rows: RaggedRows) -> None:
+        from tiled.structures.ragged import RaggedStructure
+
+        ndim_fixed = rows.shape.index(None)
+        structure = RaggedStructure(
+            data_type=_data_type(rows.dtype),
+            shape=(len(rows), *rows.shape),
+            size=sum(row.size for row in rows.rows),
+            chunks=(
+                (len(rows),),
+                *((size,) for size in rows.shape[:ndim_fixed] if size is not None),
+                *(None for _ in rows.shape[ndim_fixed:]),
+            ),
+            dims=node.dims,
+        )
+        try:
+            self._create_node(node, StructureFamily.ragged, asdict(structure))
+        except RequestRefused as error:
+            if self.limits.learn(f"ragged {rows.dtype.str[1:]}"):
+                raise StorageUnsupported(str(error), status=error.status) from error
+            raise
+
+    # -- what does not fit any more -------------------------------------------------------------
+
+    def _rebuild(self, step: Rebuild) -> None:
+        for node in step.nodes:
+            if node.path not in self._salvaged:
+                self._salvaged[node.path] = self._read(node.path)
+        # From here on only memory has these rows; they stay salvaged until all of them are back,
+        # since the server may refuse their new form.
+        remade = step.remake({node.name: self._salvaged[node.path] for node in step.nodes})
+        self._discard([*step.nodes, *(append.node for append in remade)])
+        for append in remade:
+            self.carry_out(append)
+        for node in step.nodes:
+            del self._salvaged[node.path]
+
+    def _discard(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            if self._rows.pop(node.path, None) is not None:
+                self._send("DELETE", "metadata", node.path, params={"external_only": False})
+
+    def _read(self, path: Path) -> Content:
+        item = self._send("GET", "metadata", path).json()["data"]
+        family = item["attributes"]["structure_family"]
+        if family == StructureFamily.table:
+            return self._read_table(path, item["attributes"]["structure"]["columns"])
+        client = client_for_item(self._context, self._client.structure_clients, item)
+        if family == StructureFamily.ragged:
+            return [np.asarray(row) for row in client.read().tolist()]
+        return np.asarray(client.read())
+
+    def _read_table(self, path: Path, columns: Sequence[str]) -> pa.Table:
+        """Read a table as Arrow: the client's way, through pandas and dask, makes text of lists."""
+        rows = self._rows[path]
+        width = max(1, READ_BYTES // max(1, rows * 16))
+        table = None
+        for start in range(0, len(columns), width):
+            names = list(columns[start : start + width])
+            accept = {"Accept": APACHE_ARROW_FILE_MIME_TYPE}
+            response = self._send("POST", "table/full", path, json_body=names, headers=accept)
+            part = pa.ipc.open_file(pa.BufferReader(response.read())).read_all()
+            for name in names:
+                column = part[name]
+                table = (
+                    pa.table({name: column})
+                    if table is None
+                    else table.append_column(name, column)
+                )
+        assert table is not None
+        return table
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def _known(self, node: Node, start: int) -> int:
+        """How many rows of a step that starts at this ordinal the node holds already."""
+        held = self._rows.get(node.path, 0)
+        if start > held:
+            raise StorageError(
+                f"Rows {held} to {start - 1} of {'/'.join(node.path)} were never sent.",
+                hint="This is a defect of bluesky-tiled-writer; please report it.",
+            )
+        return held - start
+
+    def _send(
+        self,
+        method: str,
+        endpoint: str,
+        path: Path,
+        *,
+        json_body: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        about: Path | None = None,
+    ) -> httpx.Response:
+        segments = (quote(segment, safe="") for segment in (*self._root, *path))
+        url = f"{self._context.api_uri}{endpoint}/{'/'.join(segments)}"
+        sent = {"Accept": MSGPACK_MIME_TYPE, **(headers or {})}
+        if json_body is not None:
+            sent["Content-Type"] = "application/json"
+            content = safe_json_dump(json_body)
+        with _mapped_errors(f"{method} {endpoint} of {'/'.join(about or path)}"):
+            # Only what certainly never took effect is sent again; anything else is for the
+            # caller to decide.
+            for attempt in retry_context(on=should_retry_if_unprocessed):
+                with attempt:
+                    response = self._context.http_client.request(
+                        method, url, content=content, headers=sent, params=params
+                    )
+                    handle_error(response)
+        return response
+
+
+@contextmanager
+def _mapped_errors(what: str) -> Iterator[None]:
+    """Turn whatever Tiled, httpx or an in-process server raises into errors of ours."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        raise RequestRefused(
+            f"Tiled answered {status} to {what}: {_detail(error.response)}",
+            hint=_HINTS.get(status, ""),
+            status=status,
+        ) from error
+    except httpx.HTTPError as error:
+        raise ServerUnreachable(
+            f"No answer from Tiled to {what}: {type(error).__name__} {error}.",
+            hint="Is the server up, and its address right?",
+        ) from error
+    except Exception as error:  # an in-process server lets its own exceptions through
+        raise RequestRefused(f"Tiled failed on {what}: {type(error).__name__}: {error}") from error
+
+
+_HINTS = {
+    401: "Log in again, or give the client an API key.",
+    403: "The login or API key lacks the scopes to write here (write:metadata, write:data,"
+    " create:node).",
+    413: "The server, or a proxy before it, takes no request of this size: lower batch_size.",
+}
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(json.loads(response.content)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return response.reason_phrase
+
+
+def _data_type(dtype: np.dtype) -> BuiltinDtype | StructDtype:
+    if dtype.fields is not None:
+        return StructDtype.from_numpy_dtype(dtype)
+    return BuiltinDtype.from_numpy_dtype(dtype)
+
+
+def _pieces(block: np.ndarray) -> Iterator[np.ndarray]:
+    """A block in pieces of at most a few chunks, so that no request is too large."""
+    size = max(1, 4 * CHUNK_BYTES // max(1, block[:1].nbytes))
+    for start in range(0, len(block), size):
+        yield block[start : start + size]
+
+
+def _has_nul(table: pa.Table) -> bool:
+    return any(
+        pa.types.is_string(column.type)
+        and pa.compute.any(pa.compute.match_substring(column, "\0")).as_py()
+        for column in table.columns
+    )
+
+
+def _ragged_buffers(rows: RaggedRows) -> bytes:
+    """Rows in the format that Tiled takes for ragged arrays."""
+    import awkward
+    import ragged
+    from tiled.serialization.ragged import to_zipped_buffers
+
+    levels, values = in_columns(rows)
+    layout: Any = awkward.contents.NumpyArray(values)
+    for level in reversed(levels):
+        if isinstance(level, int):
+            layout = awkward.contents.RegularArray(layout, level)
+        else:
+            offsets = awkward.index.Index64(level)
+            layout = awkward.contents.ListOffsetArray(offsets, layout)
+    return bytes(to_zipped_buffers("application/zip", ragged.array(layout), {}))

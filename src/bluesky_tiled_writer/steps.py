@@ -1,0 +1,157 @@
+"""What is to be done in Tiled, as facts that travel from a run to the sink.
+
+`RunWriter` decides and yields steps; a `Sink` carries them out, in order. The two meet only here,
+so that what stands between them (nothing, or a background sender) is nobody else's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from .ragged_rows import RaggedRows
+
+Metadata = Mapping[str, Any]
+SpecName = tuple[str, str | None]
+"""Name and version of a Tiled spec."""
+
+
+@dataclass(frozen=True)
+class CreateRun:
+    """Create the container of a run."""
+
+    uid: str
+    metadata: Metadata
+    specs: Sequence[SpecName]
+    access_tags: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class CreateStream:
+    """Create the container of a stream."""
+
+    run: str
+    name: str
+    metadata: Metadata
+    specs: Sequence[SpecName]
+    access_tags: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class UpdateMetadata:
+    """Set top-level keys of the metadata of a run (`stream` is None) or of a stream."""
+
+    run: str
+    stream: str | None
+    values: Metadata
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a stream that holds data, with what it takes to create it.
+
+    `metadata` and `access_tags` are used when the node is created, that is with its first rows.
+    """
+
+    run: str
+    stream: str
+    name: str
+    metadata: Metadata = field(default_factory=dict, compare=False)
+    access_tags: Sequence[str] | None = field(default=None, compare=False)
+    dims: tuple[str, ...] | None = field(default=None, compare=False)
+
+    @property
+    def path(self) -> tuple[str, str, str]:
+        """The path below the root of the writer."""
+        return (self.run, self.stream, self.name)
+
+
+@dataclass(frozen=True)
+class AppendRows:
+    """Append a table to a table node; its first row has the ordinal `start` in its stream."""
+
+    node: Node
+    start: int
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class ExtendArray:
+    """Append a block, shape (rows, ...), to an array node; its first row has ordinal `start`."""
+
+    node: Node
+    start: int
+    block: np.ndarray
+
+
+@dataclass(frozen=True)
+class ExtendRagged:
+    """Append rows of varying lengths to a ragged node; the first has the ordinal `start`."""
+
+    node: Node
+    start: int
+    rows: RaggedRows
+
+
+Content = pa.Table | np.ndarray | list[Any]
+"""What a node holds: a table, a block of rows, or a list of ragged rows."""
+
+
+@dataclass(frozen=True)
+class Rebuild:
+    """Replace nodes whose form no longer fits: read them, delete them, write them anew.
+
+    `remake` gets what the nodes hold, by name, and gives the steps that store it again.
+    """
+
+    nodes: Sequence[Node]
+    remake: Callable[[Mapping[str, Content]], Sequence[AppendRows | ExtendArray | ExtendRagged]]
+
+
+@dataclass(frozen=True)
+class Discard:
+    """Delete those of these nodes that were made: their rows will be stored elsewhere."""
+
+    nodes: Sequence[Node]
+
+
+@dataclass(frozen=True)
+class CloseNodes:
+    """Tell live subscribers of these nodes, in this order, that no more will come."""
+
+    paths: Sequence[tuple[str, ...]]
+
+
+Step = (
+    CreateRun
+    | CreateStream
+    | UpdateMetadata
+    | AppendRows
+    | ExtendArray
+    | ExtendRagged
+    | Rebuild
+    | Discard
+    | CloseNodes
+)
+
+
+class Sink(Protocol):
+    """Carries out steps.
+
+    A row is known by its ordinal: rows below what a node already holds are not sent again, so
+    that the same step may be carried out twice and counts once.
+    """
+
+    def carry_out(self, step: Step) -> None:
+        """Carry out one step.
+
+        Raises
+        ------
+        StorageError
+            If Tiled refused or could not be asked; see `errors`.
+        """
+        ...

@@ -1,0 +1,432 @@
+"""One stream of a run: its fields, the rows that wait, and the plan of how to store them.
+
+Nothing here talks to Tiled. `plan` decides which steps store a batch; `commit` is told that they
+were carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .batch import Batch, Page, Row, Rows, Source
+from .errors import InvalidDocument
+from .fields import Chunk, Field, Parsed
+from .limits import Limits
+from .metadata import to_json
+from .misfits import Misfits
+from .ordinals import SeqNums
+from .ragged_rows import RaggedRows
+from .schema import Declared, Names, Place, dimension_names, parts, timestamp_name
+from .steps import AppendRows, Content, ExtendArray, ExtendRagged, Node, Rebuild
+
+_SEQ_NUM = Declared("seq_num", False, np.dtype("i8"), (), {})
+_TIME = Declared("time", False, np.dtype("f8"), (), {})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps that store a batch, and what is true once they are carried out.
+
+    `rebuild` comes first and has a commit of its own: should one of `steps` be refused, what was
+    rebuilt stays as it is then.
+    """
+
+    rebuild: Rebuild | None
+    rebuilt: Sequence[str]
+    rebuilt_misfits: Misfits
+    steps: Sequence[AppendRows | ExtendArray | ExtendRagged]
+    batch: Batch
+    misfits: Misfits
+    parsed: Mapping[Field, Parsed]
+    layout: Mapping[str, Sequence[Field]]
+    forms: Mapping[str, Any]
+
+
+class Stream:
+    """The event data of one stream.
+
+    Parameters
+    ----------
+    run : str
+        Uid of the run.
+    name : str
+        Name of the stream.
+    data_keys : mapping
+        The `data_keys` of its first descriptor, normalized.
+    limits : Limits
+        What the server cannot hold.
+    max_array_size : int
+        Arrays of at most this many elements go to list columns; 0 for none, -1 for all.
+    access_tags : sequence of str, optional
+        Set on every node.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        name: str,
+        data_keys: Mapping[str, Mapping[str, Any]],
+        *,
+        limits: Limits,
+        max_array_size: int = 0,
+        access_tags: Sequence[str] | None = None,
+    ) -> None:
+        self.run = run
+        self.name = name
+        self.config_updates: list[Mapping[str, Any]] = []
+        self.stored = 0
+        self.pending_bytes = 0
+        self._limits = limits
+        self._max_list = max_array_size
+        self._access_tags = access_tags
+        self._names = Names()
+        self._dims: dict[tuple[int, int], str] = {}
+        self._forms: dict[str, Any] = {}
+        self._seq_nums = SeqNums()
+        self._misfits = Misfits()
+        self._notes: list[str] = []
+        self._segments: list[Rows | Page] = []
+        self._rows: list[Row] = []
+        self._pending = 0
+        self.data_keys: dict[str, Declared] = {}
+        self._keys: set[str] = set()
+        self._array_keys: list[str] = []
+        self._data: list[Field] = []
+        self._stamps: list[Field] = []
+        self._fixed = [self._own_field(Source.SEQ_NUM, _SEQ_NUM), self._own_field(Source.TIME, _TIME)]
+        self.declare(data_keys)
+
+    # -- what the descriptors say ---------------------------------------------------------------
+
+    def declare(self, data_keys: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take the data keys of a descriptor; those known already stay as they are."""
+        new = [
+            Declared.from_data_key(key, data_key)
+            for key, data_key in data_keys.items()
+            if key not in self.data_keys
+        ]
+        self.data_keys.update((declared.key, declared) for declared in new)
+        self._add_fields(declared for declared in new if not declared.external)
+
+    def _add_fields(self, new: Iterable[Declared]) -> None:
+        new = list(new)
+        for declared in new:
+            self._data.append(self._new_field(Source.DATA, declared, declared.key))
+            if declared.is_array:
+                self._array_keys.append(declared.key)
+            self._keys.add(declared.key)
+        for declared in new:
+            stamp = Declared(declared.key, False, np.dtype("f8"), (), {})
+            name = timestamp_name(declared.key)
+            self._stamps.append(self._new_field(Source.TIMESTAMPS, stamp, name))
+
+    def _new_field(self, source: Source, declared: Declared, name: str) -> Field:
+        reserve = 3 if source is Source.DATA else 0  # for the `ts_` of its timestamps
+        is_column = self._names.column(name, reserve=reserve)
+        node = self._names.node(name)
+        field = Field(
+            source,
+            declared,
+            name=name,
+            node=node,
+            limits=self._limits,
+            is_column=is_column,
+            max_list=self._max_list,
+            born=self.stored,
+        )
+        if node != name and not field.place.in_table:
+            self._notes.append(f"Stream {self.name!r}, key {name!r}: stored in the node {node!r}.")
+        return field
+
+    def _own_field(self, source: Source, declared: Declared) -> Field:
+        return Field(
+            source, declared, name=declared.key, node=declared.key, limits=self._limits
+        )
+
+    @property
+    def _fields(self) -> list[Field]:
+        return [*self._fixed, *self._data, *self._stamps]
+
+    # -- rows come in ---------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """Rows that wait to be stored."""
+        return self._pending + len(self._rows)
+
+    def event(self, doc: Mapping[str, Any]) -> None:
+        """Take one event. The document may change afterwards: what is kept is a copy."""
+        try:
+            data = doc["data"].copy()
+            row = (doc["seq_num"], doc["time"], data, doc["timestamps"].copy())
+        except (KeyError, AttributeError, TypeError) as error:
+            raise self._invalid("event", doc, error) from error
+        if data.keys() != self._keys:
+            self._check(data, doc.get("filled") or {}, doc.get("uid"))
+        if self._array_keys:
+            self._own_arrays(data)
+        self._rows.append(row)
+
+    def event_page(self, doc: Mapping[str, Any]) -> None:
+        """Take the rows of a page, column by column."""
+        try:
+            seq_num, time = list(doc["seq_num"]), list(doc["time"])
+            data = {key: _own(column) for key, column in doc["data"].items()}
+            stamps = {key: _own(column) for key, column in doc["timestamps"].items()}
+        except (KeyError, AttributeError, TypeError) as error:
+            raise self._invalid("event_page", doc, error) from error
+        lengths = {len(column) for column in (time, *data.values(), *stamps.values())}
+        if lengths - {len(seq_num)}:
+            raise InvalidDocument(
+                f"event_page {doc.get('uid')!r} of stream {self.name!r} has columns of different"
+                f" lengths: {len(seq_num)} seq_num, but also {sorted(lengths - {len(seq_num)})}.",
+                hint="Every column of a page needs one value a row.",
+            )
+        if not seq_num:
+            return
+        if data.keys() != self._keys:
+            filled = {k: all(v) for k, v in (doc.get("filled") or {}).items()}
+            self._check(data, filled, doc.get("uid"))
+        self._close_segment()
+        self._segments.append(Page(seq_num, time, data, stamps))
+        self._pending += len(seq_num)
+        self.pending_bytes += sum(_nbytes(data[key]) for key in self._array_keys if key in data)
+
+    def _invalid(self, kind: str, doc: Any, error: Exception) -> InvalidDocument:
+        uid = doc.get("uid") if isinstance(doc, Mapping) else None
+        missing = f"has no {error}" if isinstance(error, KeyError) else f"is malformed: {error}"
+        return InvalidDocument(
+            f"{kind} {uid!r} of stream {self.name!r} {missing}.",
+            hint="It needs seq_num, time, data and timestamps, the last two by data key.",
+        )
+
+    def _check(self, data: dict[str, Any], filled: Mapping[str, Any], uid: Any) -> None:
+        """Sort out keys beyond those that events of this stream usually have."""
+        for key in data.keys() - self._keys:
+            declared = self.data_keys.get(key)
+            if declared is None:
+                raise InvalidDocument(
+                    f"The event {uid!r} of stream {self.name!r} has the key {key!r}, which its"
+                    " descriptor does not declare.",
+                    hint=f"Declare it: the descriptor has {sorted(self.data_keys)}.",
+                )
+            if filled.get(key, True):  # external, but this event brings the data itself
+                self._add_fields([declared])
+            else:
+                del data[key]  # a reference to external data
+
+    def _own_arrays(self, data: dict[str, Any]) -> None:
+        """Copy arrays: a device may use its buffer again before they are sent."""
+        for key in self._array_keys:
+            value = data.get(key)
+            if value is not None:
+                data[key] = _own(value)
+                self.pending_bytes += _nbytes(value)
+
+    def _close_segment(self) -> None:
+        if self._rows:
+            segment = Rows()
+            segment.rows, self._rows = self._rows, []
+            self._segments.append(segment)
+            self._pending += len(segment)
+
+    def take(self) -> Batch:
+        """All rows that wait; they wait no longer."""
+        self._close_segment()
+        batch = Batch(self._segments)
+        self._segments, self._pending, self.pending_bytes = [], 0, 0
+        return batch
+
+    def put_back(self, batch: Batch) -> None:
+        """Have rows that could not be stored wait again, before those that came since."""
+        self._close_segment()
+        self._segments = [*batch.segments, *self._segments]
+        self._pending += len(batch)
+
+    # -- rows go out ----------------------------------------------------------------------------
+
+    def plan(self, batch: Batch, *, last: bool = False) -> Plan:
+        """Decide how to store a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            Rows to store, perhaps none.
+        last : bool
+            Whether no more will come, so that every key gets its place now.
+
+        Returns
+        -------
+        Plan
+            To be given to `commit` when its steps are carried out. A plan may be dropped and made
+            anew: what it has learned of the values stays true.
+        """
+        misfits, start = Misfits(), self.stored
+        parsed = {
+            field: field.absorb(batch.column(field.source, field.key), start, misfits)
+            for field in self._fields
+        }
+        if last and (start or len(batch)):
+            for field in self._fields:
+                field.settle()
+        layout = self._layout()
+        forms = {name: [(f.name, f.form) for f in fields] for name, fields in layout.items()}
+        outdated = [name for name, form in self._forms.items() if forms.get(name) != form]
+        rebuilt = [
+            name
+            for name, fields in layout.items()
+            if name in outdated or (name not in self._forms and self._moves_in(fields))
+        ]
+        rebuilt_misfits = Misfits()
+        rebuild = self._rebuild(outdated, {n: layout[n] for n in rebuilt}, rebuilt_misfits)
+        steps = []
+        for name, fields in layout.items():
+            chunks = [field.pack(parsed[field], start, misfits) for field in fields]
+            if start and name not in self._forms and name not in rebuilt:
+                before = [field.absent(start, misfits) for field in fields]
+                steps.append(self._append(name, fields, before, 0))
+            if len(batch):
+                steps.append(self._append(name, fields, chunks, start))
+        return Plan(
+            rebuild, rebuilt, rebuilt_misfits, steps, batch, misfits, parsed, layout, forms
+        )
+
+    def commit_rebuild(self, plan: Plan) -> None:
+        """Take note that the rebuild of a plan is carried out."""
+        for name in list(self._forms):
+            if plan.forms.get(name) != self._forms[name]:
+                del self._forms[name]
+        for name in plan.rebuilt:
+            self._settle_in(plan, name)
+        self._misfits.update(plan.rebuilt_misfits)
+
+    def commit(self, plan: Plan) -> None:
+        """Take note that the steps of a plan are carried out."""
+        for field, parsed in plan.parsed.items():
+            field.remember_missing(parsed, self.stored)
+        self._seq_nums.extend(_integers(plan.batch.column(Source.SEQ_NUM), self.stored))
+        self.stored += len(plan.batch)
+        self._misfits.update(plan.misfits)
+        if self.stored:
+            for name in plan.layout:
+                self._settle_in(plan, name)
+
+    def _settle_in(self, plan: Plan, name: str) -> None:
+        self._forms[name] = plan.forms[name]
+        for field in plan.layout[name]:
+            field.stored_in = name
+
+    def uncommitted(self, plan: Plan) -> list[Node]:
+        """Nodes that the steps of a plan may have made, and that another plan may not want."""
+        return [self._node(name) for name in plan.layout if name not in self._forms]
+
+    def notes(self) -> list[str]:
+        """What was not stored as it came, in words."""
+        return [*self._notes, *self._misfits.notes(self.name, self._seq_nums.__getitem__)]
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of the nodes that hold data."""
+        return list(self._forms)
+
+    def _layout(self) -> dict[str, list[Field]]:
+        """The nodes of the stream and the fields in each, as they have to be now.
+
+        Tables come last: what a server refuses elsewhere becomes a column.
+        """
+        fields = self._fields
+        layout = {f.node: [f] for f in fields if not f.place.in_table and f.known}
+        columns = {f.name: f for f in fields if f.place.in_table}
+        for node, names in parts(list(columns)):
+            layout[node] = [columns[name] for name in names]
+        return layout
+
+    @staticmethod
+    def _moves_in(fields: Sequence[Field]) -> bool:
+        return any(field.stored_in is not None for field in fields)
+
+    def _rebuild(
+        self, outdated: Sequence[str], wanted: Mapping[str, Sequence[Field]], misfits: Misfits
+    ) -> Rebuild | None:
+        """Replace the nodes whose form has changed, and those whose keys moved elsewhere."""
+        if not outdated:
+            return None
+
+        def remake(contents: Mapping[str, Content]) -> list[AppendRows | ExtendArray | ExtendRagged]:
+            return [
+                self._append(name, fields, self._again(fields, contents, misfits), 0)
+                for name, fields in wanted.items()
+            ]
+
+        return Rebuild([self._node(name) for name in outdated], remake)
+
+    def _again(
+        self, fields: Sequence[Field], contents: Mapping[str, Content], misfits: Misfits
+    ) -> list[Chunk]:
+        return [
+            field.absent(self.stored, misfits)
+            if field.stored_in is None
+            else field.again(contents[field.stored_in], misfits)
+            for field in fields
+        ]
+
+    def _append(
+        self, name: str, fields: Sequence[Field], chunks: Sequence[Chunk], start: int
+    ) -> AppendRows | ExtendArray | ExtendRagged:
+        if fields[0].place.in_table:
+            table = pa.Table.from_arrays(list(chunks), names=[field.name for field in fields])
+            return AppendRows(self._node(name, fields), start, table)
+        (chunk,) = chunks
+        node = self._node(name, fields)
+        if isinstance(chunk, RaggedRows):
+            return ExtendRagged(node, start, chunk)
+        assert isinstance(chunk, np.ndarray)
+        return ExtendArray(node, start, chunk)
+
+    def _node(self, name: str, fields: Sequence[Field] = ()) -> Node:
+        if not fields:
+            return Node(self.run, self.name, name)
+        first = fields[0]
+        dims = None
+        if first.place.in_table:
+            metadata = {f.key: f.declared.data_key for f in fields if f.source is Source.DATA}
+        else:
+            metadata = dict(first.declared.data_key)
+            dims = dimension_names(first.row_shape, self._dims)
+            if first.place is Place.ARRAY:
+                dtype = first.node_dtype
+                metadata["dtype_numpy"] = str(dtype) if dtype.fields is None else dtype.descr
+        plain, _ = to_json(metadata)  # noted with the descriptor
+        return Node(self.run, self.name, name, plain, self._access_tags, dims)
+
+
+def _own(value: Any) -> Any:
+    """A copy of an array value, deep as far as it is made of lists and arrays."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, list | tuple):
+        if value and isinstance(value[0], list | tuple | np.ndarray):
+            return [_own(item) for item in value]
+        return list(value)
+    return value
+
+
+def _nbytes(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, list | tuple) and value:
+        return len(value) * (_nbytes(value[0]) or 8)
+    return 0
+
+
+def _integers(seq_nums: Sequence[Any], start: int) -> Sequence[int]:
+    """`seq_num` as it is meant to be; ordinals where a document has something else."""
+    try:
+        return np.asarray(seq_nums, dtype=np.int64)  # type: ignore[return-value]
+    except (TypeError, ValueError, OverflowError):
+        return [start + i + 1 for i in range(len(seq_nums))]

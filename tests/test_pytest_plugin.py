@@ -1,0 +1,62 @@
+"""The fixtures that other packages get from this one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+BEAMLINE_TESTS = """
+import threading
+
+import bluesky.plan_stubs as bps
+import bluesky.plans as bp
+import pytest
+from bluesky.utils import RunEngineInterrupted
+from ophyd.sim import SynAxis
+
+
+def test_a_plan_is_stored(RE, tiled_client):
+    (uid,) = RE(bp.scan([], SynAxis(name="motor"), -5, 5, 10))
+    table = tiled_client[uid]["primary"].base["internal"].read()
+    assert list(table["motor"]) == pytest.approx([-5 + 10 * i / 9 for i in range(10)])
+
+
+def test_a_plan_may_be_left_paused(RE):
+    def plan():
+        yield from bps.open_run()
+        yield from bps.pause()
+
+    with pytest.raises(RunEngineInterrupted):
+        RE(plan())
+
+
+def test_the_engines_of_earlier_tests_are_gone(tiled_writer):
+    assert "bluesky-run-engine" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_server_can_be_used_without_an_engine(tiled_client):
+    tiled_client.create_container("by-hand")
+    assert "by-hand" in tiled_client
+"""
+
+
+def test_a_beamline_package_has_the_fixtures_without_configuration(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(BEAMLINE_TESTS)
+    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=4)
+
+
+def test_a_suite_that_uses_no_fixture_imports_nothing_heavy() -> None:
+    program = """
+import sys
+import bluesky_tiled_writer.pytest_plugin
+print(*sys.modules.keys() & {"bluesky", "numpy", "pyarrow", "tiled"})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("", "")

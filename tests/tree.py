@@ -1,0 +1,96 @@
+"""What a Tiled server holds of a run, as plain values that can be compared."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tiled.client.composite import CompositeClient
+from tiled.client.container import Container
+
+
+def snapshot(node: Any) -> dict[str, Any]:
+    """Everything below a container: structure, metadata, and values with their types."""
+    children = getattr(node, "base", node)
+    result: dict[str, Any] = {
+        "metadata": plain(dict(node.metadata)),
+        "specs": [(spec.name, spec.version) for spec in node.specs],
+        "children": {},
+    }
+    for name in sorted(children):
+        child = children[name]
+        family = child.item["attributes"]["structure_family"]
+        if family == "container":
+            result["children"][name] = snapshot(child)
+        else:
+            result["children"][name] = {
+                "family": str(family),
+                "metadata": plain(dict(child.metadata)),
+                **DATA[family](child),
+            }
+    return result
+
+
+def table_of(node: Any) -> dict[str, Any]:
+    """Columns with their Arrow types and values; an empty cell is None, and so is NaN."""
+    table = read_arrow(node)
+    schema = node.structure().arrow_schema_decoded
+    return {
+        "columns": {
+            name: (str(schema.field(name).type), plain(table[name].to_pylist()))
+            for name in sorted(schema.names)
+        }
+    }
+
+
+def read_arrow(node: Any) -> pa.Table:
+    """The table as the server sends it, before pandas and dask see it."""
+    response = node.context.http_client.get(
+        node.item["links"]["full"], headers={"Accept": "application/vnd.apache.arrow.file"}
+    )
+    response.raise_for_status()
+    table = pa.ipc.open_file(pa.BufferReader(response.read())).read_all()
+    # The server reads through pandas, where integers with an empty cell are floats.
+    schema = node.structure().arrow_schema_decoded
+    return table.select(schema.names).cast(schema)
+
+
+def array_of(node: Any) -> dict[str, Any]:
+    values = node.read()
+    return {
+        "dtype": str(values.dtype),
+        "shape": tuple(node.shape),
+        "dims": node.dims,
+        "values": plain(values.tolist()),
+    }
+
+
+def ragged_of(node: Any) -> dict[str, Any]:
+    return {
+        "dtype": str(node.dtype),
+        "shape": tuple(node.shape),
+        "dims": node.dims,
+        "values": plain(node.read().tolist()),
+    }
+
+
+DATA = {"table": table_of, "array": array_of, "ragged": ragged_of}
+
+
+def plain(value: Any) -> Any:
+    """Comparable: NaN (which is not equal to itself) is None."""
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value
+
+
+def stream_of(client: Container, uid: str, stream: str = "primary") -> Container:
+    """The plain container of a stream."""
+    node = client[uid][stream]
+    return node.base if isinstance(node, CompositeClient) else node
