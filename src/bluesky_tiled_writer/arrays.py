@@ -6,6 +6,7 @@ a type or a shape that does not fit makes the key's node wider, or ragged, or te
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,16 @@ import pyarrow as pa
 
 from .limits import Limits
 from .misfits import Misfit, Misfits
-from .numeric import FLOAT_EXACT, Needs, all_fit
+from .numeric import Needs, all_fit
+from .parsing import (
+    depth_of,
+    elements,
+    ends_in_nul,
+    is_faithful,
+    matches,
+    regular_block,
+    tuples_at,
+)
 from .ragged_rows import RaggedRows
 from .scalars import arrow_type, json_text, plain_scalar
 from .schema import Declared, Place, column_type_exists
@@ -52,11 +62,12 @@ class ArrayType:
         self.shape: tuple[int | None, ...] | None = declared.shape
         self._limits = limits
         self._fill_shape = declared.shape
-        self._ragged = bool(declared.shape) and (None in declared.shape or 0 in declared.shape)
+        shape = declared.shape or ()
+        self._ragged = None in shape or 0 in shape
         self._irregular = False
         self._width = 0
         self._saw_text = self._saw_number = self._saw_bool = False
-        size = 0 if self._ragged else int(np.prod(declared.shape or (0,), dtype=np.int64))
+        size = 0 if self._ragged else math.prod(size or 0 for size in shape or (0,))
         self._listed = declared.is_array and (max_list < 0 or 0 < size <= max_list)
 
     @property
@@ -88,9 +99,9 @@ class ArrayType:
         if self._irregular:
             return Place.JSON
         dtype = self.dtype
-        if self._listed and column_type_exists(dtype) and dtype.kind != "U":
-            if self._limits.has_lists and self._limits.has_column(dtype):
-                return Place.LIST
+        listable = column_type_exists(dtype) and dtype.kind != "U"
+        if self._listed and listable and self._limits.has_lists and self._limits.has_column(dtype):
+            return Place.LIST
         if not self._ragged:
             return Place.ARRAY
         capable = dtype.kind in "biuf" and self._limits.has_ragged(self.ragged_dtype)
@@ -124,29 +135,11 @@ class ArrayType:
         misfits : Misfits
             Takes what could not be stored as it came.
         """
-        block = self._regular(values)
+        block = regular_block(values)
         if block is not None and self._accepts(block):
             self._account(block, block.shape[1:])
             return block
         return [self._row(value, start + i, misfits) for i, value in enumerate(values)]
-
-    def _regular(self, values: Sequence[Any]) -> np.ndarray | None:
-        """All the values as one block, where that changes none of them."""
-        if isinstance(values, np.ndarray):
-            return values if values.dtype.kind != "O" else None
-        kinds = set(map(type, values))
-        if kinds == {np.ndarray}:
-            first = values[0]
-            if all(v.dtype == first.dtype and v.shape == first.shape for v in values):
-                return np.stack(values) if first.dtype.kind != "O" else None
-            return None
-        if not kinds or not kinds <= {list, tuple, int, float, bool, str}:
-            return None
-        try:
-            block = np.array(values)
-        except (ValueError, OverflowError):
-            return None
-        return block if _is_faithful(block, values) else None
 
     def _accepts(self, block: np.ndarray) -> bool:
         """Whether a block needs no second look at its elements."""
@@ -182,7 +175,7 @@ class ArrayType:
             self._ragged = 0 in shape
         elif len(shape) != len(self.shape):
             self._irregular = True
-        elif not _matches(shape, self.shape):
+        elif not matches(shape, self.shape):
             self._ragged = True
             self.shape = (None,) * len(shape)
         self._ragged |= 0 in shape
@@ -209,7 +202,7 @@ class ArrayType:
             except (ValueError, OverflowError):
                 self._irregular = True
                 return value
-            if not _is_faithful(row, value):
+            if not is_faithful(row, value):
                 row = np.array(value, dtype=object)
         elif isinstance(value, np.ndarray):
             row = value
@@ -218,29 +211,8 @@ class ArrayType:
         else:
             row = np.array(value)
         if row.dtype.kind == "O":
-            row = self._elements(row)
+            row = elements(row)
         return self._fit(row, value, ordinal, misfits)
-
-    def _elements(self, row: np.ndarray) -> np.ndarray:
-        """An array of Python objects as an array of the type they have in common."""
-        flat = [plain_scalar(item) for item in row.ravel()]
-        if all(isinstance(item, bool | int | float) for item in flat):
-            # As Python integers these may be exact where float64 is not.
-            exact = np.array(flat, dtype=object)
-            for dtype in ("i8", "u8", "f8"):
-                try:
-                    typed = exact.astype(dtype)
-                except (OverflowError, ValueError):
-                    continue
-                if dtype == "f8" or bool((typed.astype(object) == exact).all()):
-                    return typed.reshape(row.shape)
-        if all(item is None or isinstance(item, bool | int | float) for item in flat):
-            missing = [np.nan if item is None else item for item in flat]
-            return np.array(missing, dtype="f8").reshape(row.shape)
-        if all(isinstance(item, bytes) for item in flat):
-            return np.array(flat, dtype=bytes).reshape(row.shape)
-        texts = [item if isinstance(item, str) else json_text(item) for item in flat]
-        return np.array(texts, dtype=str).reshape(row.shape)
 
     def _fit(self, row: np.ndarray, value: Any, ordinal: int, misfits: Misfits) -> Any:
         if row.size == 0:  # no elements, so no type to speak of
@@ -263,7 +235,7 @@ class ArrayType:
                 row = row.astype("S" if wants == "S" else self.declared)
             except (TypeError, ValueError):
                 return None
-        if row.dtype.kind in "US" and _ends_in_nul(value):
+        if row.dtype.kind in "US" and ends_in_nul(value):
             misfits.add(self.key, Misfit.NEAREST, ordinal, value)
         self._account(row, row.shape)
         return row
@@ -275,8 +247,8 @@ class ArrayType:
             if isinstance(value, np.ndarray | np.void):
                 row = np.asarray(value).astype(self.declared)
             else:
-                depth = len(self.shape) if self.shape is not None else _depth(value) - 1
-                row = np.array(_tuples_at(value, depth), dtype=self.declared)
+                depth = len(self.shape) if self.shape is not None else depth_of(value) - 1
+                row = np.array(tuples_at(value, depth), dtype=self.declared)
         except (TypeError, ValueError):
             return None
         self._account_shape(row.shape)
@@ -306,19 +278,17 @@ class ArrayType:
         if dtype.kind == "U" and row.dtype.kind != "U":
             texts = [json_text(item) for item in row.ravel().tolist()]
             row = np.array(texts, dtype=dtype).reshape(row.shape)
-        row = np.asarray(row)
-        self._note_inexact(row[None], dtype, ordinal, misfits)
+        typed: np.ndarray = np.asarray(row)
+        self._note_inexact(typed[None], dtype, ordinal, misfits)
         with np.errstate(all="ignore"):
-            return row.astype(dtype, copy=False)
+            return typed.astype(dtype, copy=False)
 
     def pack_ragged(self, rows: Rows, start: int, misfits: Misfits) -> RaggedRows:
         """Rows for a ragged node."""
         assert self.shape is not None
         dtype = self.ragged_dtype
         fill = self._fill(dtype)
-        packed = [
-            self._exactly(row, dtype, fill, start + i, misfits) for i, row in enumerate(rows)
-        ]
+        packed = [self._exactly(row, dtype, fill, start + i, misfits) for i, row in enumerate(rows)]
         return RaggedRows(packed, dtype, self.shape)
 
     def pack_lists(self, rows: Rows) -> pa.Array:
@@ -332,13 +302,17 @@ class ArrayType:
         return pa.array(lists, list_type)
 
     def pack_json(self, rows: Rows) -> pa.Array:
-        """Rows as JSON text; a missing row is null."""
-        dtype = self.dtype
+        """Rows as JSON text; a missing row is null.
+
+        Numbers are written in the declared type where they fit it, so that a row's text does not
+        depend on what other rows hold.
+        """
+        wanted = self.declared or _FLOAT64
         texts = []
         for row in rows:
-            if isinstance(row, np.ndarray) and dtype.kind in "biuf" and row.dtype.kind in "biuf":
-                row = row.astype(dtype) if all_fit(row, dtype) else row
             if isinstance(row, np.ndarray):
+                if row.dtype.kind in "iuf" and wanted.kind in "iuf" and all_fit(row, wanted):
+                    row = row.astype(wanted)
                 row = row.tolist()
             texts.append(None if row is None else json_text(row))
         return pa.array(texts, pa.string())
@@ -355,60 +329,11 @@ class ArrayType:
         value: Any = {"f": np.nan, "c": np.nan, "M": "NaT", "m": "NaT"}.get(dtype.kind)
         return np.zeros(shape, dtype) if value is None else np.full(shape, value, dtype)
 
-    def _note_inexact(self, rows: np.ndarray, dtype: np.dtype, start: int, misfits: Misfits) -> None:
+    def _note_inexact(
+        self, rows: np.ndarray, dtype: np.dtype, start: int, misfits: Misfits
+    ) -> None:
         if rows.dtype.kind not in "iuf" or dtype.kind not in "biufc" or all_fit(rows, dtype):
             return
         for i, row in enumerate(rows):
             if not all_fit(np.atleast_1d(row), dtype):
                 misfits.add(self.key, Misfit.NEAREST, start + i, row)
-
-
-def _is_faithful(block: np.ndarray, values: Any) -> bool:
-    """Whether numpy made this array without changing a value in silence."""
-    kind = block.dtype.kind
-    if kind in "biuc":
-        return True
-    if kind == "f":
-        # Large integers among floats, or beyond 64 bit, were rounded.
-        with np.errstate(invalid="ignore"):
-            return not bool((np.abs(block) >= FLOAT_EXACT).any()) or all(
-                isinstance(item, float) for item in _leaves(values)
-            )
-    if kind == "U":
-        return all(isinstance(item, str) and not item.endswith("\0") for item in _leaves(values))
-    return kind == "S" and not _ends_in_nul(values)
-
-
-def _leaves(values: Any) -> Any:
-    if isinstance(values, list | tuple):
-        for item in values:
-            yield from _leaves(item)
-    else:
-        yield values
-
-
-def _ends_in_nul(value: Any) -> bool:
-    """Whether numpy would cut a trailing NUL off a text."""
-    for item in _leaves(value):
-        if isinstance(item, str) and item.endswith("\0"):
-            return True
-        if isinstance(item, bytes) and item.endswith(b"\0"):
-            return True
-    return False
-
-
-def _matches(shape: tuple[int, ...], pattern: tuple[int | None, ...]) -> bool:
-    return all(wanted is None or wanted == size for size, wanted in zip(shape, pattern, strict=True))
-
-
-def _depth(value: Any) -> int:
-    depth = 0
-    while isinstance(value, list | tuple) and value:
-        value, depth = value[0], depth + 1
-    return depth
-
-
-def _tuples_at(value: Any, depth: int) -> Any:
-    if depth == 0:
-        return tuple(value)
-    return [_tuples_at(item, depth - 1) for item in value]

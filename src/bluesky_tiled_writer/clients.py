@@ -95,6 +95,6 @@ def open_stream(
     attributes = item["attributes"]
     others = [spec for spec in attributes["specs"] if spec["name"] != OUR_SPEC]
     other_item = {**item, "attributes": {**attributes, "specs": others}}
-    client_class = type(client_for_item(context, structure_clients, other_item))
+    client_class: Any = type(client_for_item(context, structure_clients, other_item))
     kwargs.update(item=item, structure_clients=structure_clients)
     return _with_events(client_class)(context, **kwargs)

@@ -7,6 +7,7 @@
      |     |-- InvalidDocument      a document breaks the event model
      |     |-- UnknownReference     a document points to a run, stream or resource never seen
      |     `-- DuplicateRun         a second start document for a run that is open
+     |-- JournalError               a journal could not be written or read
      `-- StorageError               Tiled is at fault, or could not be asked
            |-- RunExists            Tiled holds another run under the same uid
            |-- ServerUnreachable    no answer: whether the request took effect is unknown
@@ -55,6 +56,10 @@ class UnknownReference(DocumentError, KeyError):
 
 class DuplicateRun(DocumentError):
     """A start document carries the uid of a run that is still open in this writer."""
+
+
+class JournalError(TiledWriterError):
+    """A journal could not be written (the disk is full, say) or read."""
 
 
 class StorageError(TiledWriterError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,10 @@ from .scalars import ScalarType, exact_or_nearest
 from .schema import Declared, Place, column_type_exists
 from .steps import Content
 
-Parsed = pa.Array | Rows
+Parsed: TypeAlias = pa.Array | Rows
 """What `absorb` makes of values: a column of the table, or rows yet to be packed."""
 
-Chunk = pa.Array | np.ndarray | RaggedRows
+Chunk: TypeAlias = pa.Array | np.ndarray | RaggedRows
 """Values as they are sent."""
 
 
@@ -198,7 +198,9 @@ class Field:
                 parsed = self.absorb(column.to_pylist(), 0, misfits)
                 self.remember_missing(parsed, 0)
                 return self.pack(parsed, 0, misfits)
-            lists = [None if row is None else np.array(row) for row in column.to_pylist()]
+            lists: list[Any] = [
+                None if row is None else np.array(row) for row in column.to_pylist()
+            ]
             return self.pack(lists, 0, misfits)
         rows: list[Any] = list(content)
         for ordinal in self._missing:

@@ -99,9 +99,14 @@ def _other(value: Any, path: str, notes: list[str]) -> Any:
         return _plain(value.value, path, notes)
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufU":
         return _plain(value.tolist(), path, notes)
-    for base in (str, int, float, list, tuple):
-        if isinstance(value, base):
-            return _plain(list(value) if base in (list, tuple) else base(value), path, notes)
+    if isinstance(value, list | tuple):
+        return _plain(list(value), path, notes)
+    if isinstance(value, str):
+        return _text(str(value), path, notes)
+    if isinstance(value, int):
+        return _integer(int(value), path, notes)
+    if isinstance(value, float):
+        return _float(float(value), path, notes)
     if isinstance(value, bytes | bytearray | memoryview):
         return _bytes(bytes(value), path, notes)
     if isinstance(value, datetime.date | datetime.time):

@@ -78,6 +78,8 @@ class RunNormalizer(DocumentRouter):
         self.notes: list[str] = []
         self._facts: dict[str, _StreamFacts] = {}
         self._subscribers: dict[int, tuple[str, Subscriber]] = {}
+        self._for_events: tuple[Subscriber, ...] = ()
+        self._untouched: set[str] = set()
         self._tokens = count()
         self._sees_events = type(self).event is not RunNormalizer.event
 
@@ -108,11 +110,17 @@ class RunNormalizer(DocumentRouter):
         """
         token = next(self._tokens)
         self._subscribers[token] = (str(getattr(name, "name", name)), func)
+        self._sort_subscribers()
         return token
 
     def unsubscribe(self, token: int) -> None:
         """Stop passing documents to the function that was given this token."""
         self._subscribers.pop(token, None)
+        self._sort_subscribers()
+
+    def _sort_subscribers(self) -> None:
+        wanting = self._subscribers.values()
+        self._for_events = tuple(func for name, func in wanting if name in ("all", "event"))
 
     def emit(self, name: Any, doc: Any) -> None:
         """Pass a normalized document on, once it is valid.
@@ -123,6 +131,10 @@ class RunNormalizer(DocumentRouter):
             If a document other than an event breaks the schema of the event model. Events are
             checked against their descriptor by the stream that takes them.
         """
+        if name == "event":
+            for func in self._for_events:
+                func(name, doc)
+            return
         kind: str = name if type(name) is str else name.name
         if kind not in ("event", "event_page"):
             _validate(kind, doc)
@@ -151,11 +163,11 @@ class RunNormalizer(DocumentRouter):
         data_keys = doc.get("data_keys")
         if not isinstance(data_keys, dict):
             raise InvalidDocument(
-                f"The descriptor {doc.get('uid')!r} of stream {doc.get('name')!r} has no data_keys.",
+                f"The descriptor {doc.get('uid')!r} of {doc.get('name')!r} has no data_keys.",
                 hint="It needs a dictionary of data keys, perhaps an empty one.",
             )
         renamed = self._rename_reserved(doc)
-        for key, data_key in data_keys.items():
+        for data_key in data_keys.values():
             if "external" in data_key and data_key["external"] is None:
                 data_key["external"] = ""
             internal_array = data_key.get("dtype") == "array" and "external" not in data_key
@@ -169,25 +181,28 @@ class RunNormalizer(DocumentRouter):
                     data_keys[key]["object_name"] = object_name
         external = frozenset(key for key, spec in data_keys.items() if "external" in spec)
         self._facts[doc.get("uid", "")] = _StreamFacts(renamed, external)
+        if not renamed and not external:
+            self._untouched.add(doc.get("uid", ""))
         self.emit("descriptor", doc)
 
-    def event(self, doc: Any) -> None:
+    def event(self, doc: Any) -> Any:
         """Pass on an event: as it is, unless there is something to patch, rename or leave out."""
-        patch = self.patches.get("event")
-        facts = self._facts.get(doc.get("descriptor"))
-        if patch is None and (facts is None or facts.nothing):
+        patch = self.patches.get("event") if self.patches else None
+        descriptor = doc.get("descriptor")
+        if patch is None and descriptor in self._untouched:
             self.emit("event", doc)
             return
+        facts = self._facts.get(descriptor)
         doc = _shallow_copy(doc)
         if patch is not None:
             doc = patch(doc)
-        if facts is not None and not facts.nothing:
+        if facts is not None:
             _rename(doc, facts.renamed)
             filled = doc.pop("filled", None) or {}
             self._leave_out(doc, {key for key in facts.external if not filled.get(key)})
         self.emit("event", doc)
 
-    def event_page(self, doc: Any) -> None:
+    def event_page(self, doc: Any) -> Any:
         """Pass on a page of events, as a page where no event has to be looked at."""
         facts = self._facts.get(doc.get("descriptor"))
         if patch := self.patches.get("event_page"):
@@ -207,7 +222,7 @@ class RunNormalizer(DocumentRouter):
         """Pass on a resource."""
         self.emit("resource", self._patched("resource", doc))
 
-    def datum(self, doc: Any) -> None:
+    def datum(self, doc: Any) -> Any:
         """Pass on a datum."""
         self.emit("datum", self._patched("datum", doc))
 
@@ -246,7 +261,7 @@ class RunNormalizer(DocumentRouter):
             self.notes.append(f"Renamed data_key {key!r} to {new!r} in stream {doc.get('name')}")
         if renamed:
             for keys in _name_lists(doc):
-                keys[:] = [renamed.get(key, key) if isinstance(key, str) else key for key in keys]
+                keys[:] = [renamed.get(key, key) for key in keys]
         return renamed
 
     @staticmethod
@@ -291,7 +306,11 @@ def _update_data_key(data_key: Document, array_type: str | None) -> None:
     old = data_key.pop("dtype_str", None)
     dtype = data_key.get("dtype")
     default = array_type if dtype == "array" else _NUMPY_TYPES.get(str(dtype))
-    if numpy_type := [list(item) for item in descr or ()] or data_key.get("dtype_numpy", old) or default:
+    if (
+        numpy_type := [list(item) for item in descr or ()]
+        or data_key.get("dtype_numpy", old)
+        or default
+    ):
         data_key["dtype_numpy"] = numpy_type
     else:
         data_key.pop("dtype_numpy", None)
@@ -320,6 +339,5 @@ def _partly_filled(doc: Any, facts: _StreamFacts | None) -> bool:
     """Whether some rows of a page bring external data themselves and others refer to it."""
     filled = doc.get("filled") or {}
     return facts is not None and any(
-        any(flags) and not all(flags)
-        for flags in (filled.get(key) or () for key in facts.external)
+        any(flags) and not all(flags) for flags in (filled.get(key) or () for key in facts.external)
     )

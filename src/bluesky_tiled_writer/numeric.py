@@ -112,7 +112,10 @@ def _fits_float(value: bool | int | float, dtype: np.dtype) -> bool:
     if isinstance(value, float) and not math.isfinite(value):
         return True
     if dtype.itemsize >= 8:
-        return isinstance(value, float) or (abs(value) <= UINT64_MAX and int(float(value)) == value)
+        try:
+            return isinstance(value, float) or int(float(value)) == value
+        except OverflowError:
+            return False
     with np.errstate(over="ignore"):
         try:
             narrow = dtype.type(value)

@@ -61,5 +61,5 @@ def in_columns(rows: RaggedRows) -> tuple[list[np.ndarray | int], np.ndarray]:
             levels.append(size)
         if len(levels) <= last_ragged:
             items = [part for item in items for part in item]
-    empty = np.empty((0, *fixed), rows.dtype)  # type: ignore[arg-type]
+    empty = np.empty((0, *(size or 0 for size in fixed)), rows.dtype)
     return levels, np.concatenate([empty, *items]).astype(rows.dtype, copy=False)

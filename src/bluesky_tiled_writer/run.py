@@ -74,9 +74,7 @@ class RunWriter(DocumentRouter):
         self._access_tags = start.pop("tiled_access_tags", None)
         specs = [_spec(spec) for spec in start.pop("tiled_specs", None) or ()]
         metadata = {"start": self._plain(start, "start")}
-        self._sink.carry_out(
-            CreateRun(self._uid, metadata, [*specs, RUN_SPEC], self._access_tags)
-        )
+        self._sink.carry_out(CreateRun(self._uid, metadata, [*specs, RUN_SPEC], self._access_tags))
 
     def descriptor(self, doc: Any) -> None:
         """Create the container of a stream, or update the configuration of one that exists."""
@@ -114,22 +112,19 @@ class RunWriter(DocumentRouter):
         )
         metadata = {key: value for key, value in doc.items() if key not in _NOT_STREAM_METADATA}
         plain = self._plain(metadata, f"descriptor {name}")
-        self._sink.carry_out(
-            CreateStream(self._uid, name, plain, STREAM_SPECS, self._access_tags)
-        )
+        self._sink.carry_out(CreateStream(self._uid, name, plain, STREAM_SPECS, self._access_tags))
         return stream
 
-    def event(self, doc: Any) -> None:
+    def event(self, doc: Any) -> Any:
         """Take one event into its stream."""
         try:
             stream = self._by_descriptor[doc["descriptor"]]
         except KeyError:
             raise self._unknown_descriptor("event", doc) from None
-        stream.event(doc)
-        if stream.pending >= self._batch_size or stream.pending_bytes > MAX_PENDING_BYTES:
+        if stream.event(doc) >= self._batch_size or stream.pending_bytes > MAX_PENDING_BYTES:
             self._store(stream)
 
-    def event_page(self, doc: Any) -> None:
+    def event_page(self, doc: Any) -> Any:
         """Take a page of events into its stream."""
         try:
             stream = self._by_descriptor[doc["descriptor"]]

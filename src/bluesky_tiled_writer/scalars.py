@@ -116,9 +116,7 @@ class ScalarType:
 
     def _convert(self, values: Sequence[Any], start: int, misfits: Misfits) -> pa.Array:
         if self.declared.kind == "U":
-            texts = [
-                as_text(value, self.key, start + i, misfits) for i, value in enumerate(values)
-            ]
+            texts = [as_text(value, self.key, start + i, misfits) for i, value in enumerate(values)]
             return pa.array(texts, pa.string())
         numbers = self.numbers(values, start, misfits)
         for number in numbers:
@@ -160,7 +158,9 @@ def plain_scalar(value: Any) -> Any:
     """Strip what wraps a scalar: numpy scalars, 0-d arrays, enums, subclasses of str and int."""
     if isinstance(value, Enum):
         value = value.value
-    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, np.generic) and value.dtype.kind not in "Mm":  # those lose their unit
         value = value.item()
     if isinstance(value, str):
         return str(value)

@@ -8,41 +8,26 @@ them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 from tiled.client.base import BaseClient
-from tiled.client.utils import (
-    MSGPACK_MIME_TYPE,
-    client_for_item,
-    handle_error,
-    retry_context,
-    should_retry_if_unprocessed,
-)
+from tiled.client.utils import client_for_item
 from tiled.mimetypes import APACHE_ARROW_FILE_MIME_TYPE
 from tiled.serialization.table import serialize_arrow
 from tiled.structures.array import ArrayStructure, BuiltinDtype, StructDtype
 from tiled.structures.core import StructureFamily
 from tiled.structures.table import TableStructure
-from tiled.utils import safe_json_dump
 
-from .errors import (
-    RequestRefused,
-    RunExists,
-    ServerUnreachable,
-    StorageError,
-    StorageUnsupported,
-)
+from .errors import RequestRefused, RunExists, StorageError, StorageUnsupported
 from .limits import Limits
 from .ragged_rows import RaggedRows, in_columns
+from .requests import Path, Requests
 from .steps import (
     AppendRows,
     CloseNodes,
@@ -58,8 +43,6 @@ from .steps import (
     Step,
     UpdateMetadata,
 )
-
-Path = tuple[str, ...]
 
 SQL_TABLE_MIME_TYPE = "application/x-tiled-sql-table"
 CHUNK_BYTES = 16 * 2**20
@@ -82,8 +65,7 @@ class TiledSink:
 
     def __init__(self, client: BaseClient, limits: Limits | None = None) -> None:
         self._client = client
-        self._context = client.context
-        self._root = tuple(filter(None, client.path_parts))
+        self._requests = Requests(client)
         self._rows: dict[Path, int] = {}
         self._salvaged: dict[Path, Content] = {}
         self.limits = limits or Limits()
@@ -148,7 +130,7 @@ class TiledSink:
             "data_sources": [data_source] if data_source else [],
             "access_tags": access_tags,
         }
-        self._send("POST", "metadata", path[:-1], json_body=body, about=path)
+        self._requests.send("POST", "metadata", path[:-1], json_body=body, about=path)
 
     def _update_metadata(self, step: UpdateMetadata) -> None:
         # A JSON patch, and no merge patch, to which a None would mean "delete".
@@ -163,11 +145,11 @@ class TiledSink:
             "access_tags": None,
         }
         params = {"drop_revision": True}
-        self._send("PATCH", "metadata", path, json_body=body, params=params)
+        self._requests.send("PATCH", "metadata", path, json_body=body, params=params)
 
     def _close(self, step: CloseNodes) -> None:
         for path in step.paths:
-            self._send("DELETE", "stream/close", path)
+            self._requests.send("DELETE", "stream/close", path)
             self._rows.pop(path, None)
 
     # -- tables ---------------------------------------------------------------------------------
@@ -179,7 +161,7 @@ class TiledSink:
         if not table.num_rows:
             return
         try:
-            self._send(
+            self._requests.send(
                 "PATCH",
                 "table/partition",
                 step.node.path,
@@ -238,7 +220,7 @@ class TiledSink:
             block = self._create_array(step.node, block)
         for part in _pieces(block):
             start = self._rows[step.node.path]
-            self._send(
+            self._requests.send(
                 "PATCH",
                 "array/full",
                 step.node.path,
@@ -268,7 +250,7 @@ class TiledSink:
             dims=node.dims,
         )
         self._create_node(node, StructureFamily.array, asdict(structure))
-        self._send(
+        self._requests.send(
             "PUT",
             "array/full",
             node.path,
@@ -287,10 +269,12 @@ class TiledSink:
         path = step.node.path
         if path not in self._rows:
             self._create_ragged(step.node, rows)
-            self._send("PUT", "ragged/full", path, content=content, headers=headers)
+            self._requests.send("PUT", "ragged/full", path, content=content, headers=headers)
         else:
             params = {"shape": str(len(rows)), "offset": str(self._rows[path]), "extend": True}
-            self._send("PATCH", "ragged/full", path, content=content, headers=headers, params=params)
+            self._requests.send(
+                "PATCH", "ragged/full", path, content=content, headers=headers, params=params
+            )
         self._rows[path] += len(rows)
 
     def _create_ragged(self, node: Node, rows: RaggedRows) -> None:
@@ -333,14 +317,16 @@ class TiledSink:
     def _discard(self, nodes: Sequence[Node]) -> None:
         for node in nodes:
             if self._rows.pop(node.path, None) is not None:
-                self._send("DELETE", "metadata", node.path, params={"external_only": False})
+                self._requests.send(
+                    "DELETE", "metadata", node.path, params={"external_only": False}
+                )
 
     def _read(self, path: Path) -> Content:
-        item = self._send("GET", "metadata", path).json()["data"]
+        item = self._requests.send("GET", "metadata", path).json()["data"]
         family = item["attributes"]["structure_family"]
         if family == StructureFamily.table:
             return self._read_table(path, item["attributes"]["structure"]["columns"])
-        client = client_for_item(self._context, self._client.structure_clients, item)
+        client = client_for_item(self._client.context, self._client.structure_clients, item)
         if family == StructureFamily.ragged:
             return [np.asarray(row) for row in client.read().tolist()]
         return np.asarray(client.read())
@@ -353,19 +339,17 @@ class TiledSink:
         for start in range(0, len(columns), width):
             names = list(columns[start : start + width])
             accept = {"Accept": APACHE_ARROW_FILE_MIME_TYPE}
-            response = self._send("POST", "table/full", path, json_body=names, headers=accept)
+            response = self._requests.send(
+                "POST", "table/full", path, json_body=names, headers=accept
+            )
             part = pa.ipc.open_file(pa.BufferReader(response.read())).read_all()
             for name in names:
                 column = part[name]
                 table = (
-                    pa.table({name: column})
-                    if table is None
-                    else table.append_column(name, column)
+                    pa.table({name: column}) if table is None else table.append_column(name, column)
                 )
         assert table is not None
         return table
-
-    # -- requests -------------------------------------------------------------------------------
 
     def _known(self, node: Node, start: int) -> int:
         """How many rows of a step that starts at this ordinal the node holds already."""
@@ -376,71 +360,6 @@ class TiledSink:
                 hint="This is a defect of bluesky-tiled-writer; please report it.",
             )
         return held - start
-
-    def _send(
-        self,
-        method: str,
-        endpoint: str,
-        path: Path,
-        *,
-        json_body: Any = None,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        params: Mapping[str, Any] | None = None,
-        about: Path | None = None,
-    ) -> httpx.Response:
-        segments = (quote(segment, safe="") for segment in (*self._root, *path))
-        url = f"{self._context.api_uri}{endpoint}/{'/'.join(segments)}"
-        sent = {"Accept": MSGPACK_MIME_TYPE, **(headers or {})}
-        if json_body is not None:
-            sent["Content-Type"] = "application/json"
-            content = safe_json_dump(json_body)
-        with _mapped_errors(f"{method} {endpoint} of {'/'.join(about or path)}"):
-            # Only what certainly never took effect is sent again; anything else is for the
-            # caller to decide.
-            for attempt in retry_context(on=should_retry_if_unprocessed):
-                with attempt:
-                    response = self._context.http_client.request(
-                        method, url, content=content, headers=sent, params=params
-                    )
-                    handle_error(response)
-        return response
-
-
-@contextmanager
-def _mapped_errors(what: str) -> Iterator[None]:
-    """Turn whatever Tiled, httpx or an in-process server raises into errors of ours."""
-    try:
-        yield
-    except httpx.HTTPStatusError as error:
-        status = error.response.status_code
-        raise RequestRefused(
-            f"Tiled answered {status} to {what}: {_detail(error.response)}",
-            hint=_HINTS.get(status, ""),
-            status=status,
-        ) from error
-    except httpx.HTTPError as error:
-        raise ServerUnreachable(
-            f"No answer from Tiled to {what}: {type(error).__name__} {error}.",
-            hint="Is the server up, and its address right?",
-        ) from error
-    except Exception as error:  # an in-process server lets its own exceptions through
-        raise RequestRefused(f"Tiled failed on {what}: {type(error).__name__}: {error}") from error
-
-
-_HINTS = {
-    401: "Log in again, or give the client an API key.",
-    403: "The login or API key lacks the scopes to write here (write:metadata, write:data,"
-    " create:node).",
-    413: "The server, or a proxy before it, takes no request of this size: lower batch_size.",
-}
-
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        return str(json.loads(response.content)["detail"])
-    except (ValueError, KeyError, TypeError):
-        return response.reason_phrase
 
 
 def _data_type(dtype: np.dtype) -> BuiltinDtype | StructDtype:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -97,7 +97,7 @@ class ExtendRagged:
     rows: RaggedRows
 
 
-Content = pa.Table | np.ndarray | list[Any]
+Content: TypeAlias = pa.Table | np.ndarray | list[Any]
 """What a node holds: a table, a block of rows, or a list of ragged rows."""
 
 

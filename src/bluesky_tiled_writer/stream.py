@@ -6,16 +6,16 @@ were carried out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from .batch import Batch, Page, Row, Rows, Source
-from .errors import InvalidDocument
+from .batch import Batch, Source
 from .fields import Chunk, Field, Parsed
+from .intake import Intake
 from .limits import Limits
 from .metadata import to_json
 from .misfits import Misfits
@@ -80,7 +80,6 @@ class Stream:
         self.name = name
         self.config_updates: list[Mapping[str, Any]] = []
         self.stored = 0
-        self.pending_bytes = 0
         self._limits = limits
         self._max_list = max_array_size
         self._access_tags = access_tags
@@ -90,15 +89,14 @@ class Stream:
         self._seq_nums = SeqNums()
         self._misfits = Misfits()
         self._notes: list[str] = []
-        self._segments: list[Rows | Page] = []
-        self._rows: list[Row] = []
-        self._pending = 0
         self.data_keys: dict[str, Declared] = {}
-        self._keys: set[str] = set()
-        self._array_keys: list[str] = []
+        self._intake = Intake(name, self.data_keys, self._add_field)
         self._data: list[Field] = []
         self._stamps: list[Field] = []
-        self._fixed = [self._own_field(Source.SEQ_NUM, _SEQ_NUM), self._own_field(Source.TIME, _TIME)]
+        self._fixed = [
+            self._own_field(Source.SEQ_NUM, _SEQ_NUM),
+            self._own_field(Source.TIME, _TIME),
+        ]
         self.declare(data_keys)
 
     # -- what the descriptors say ---------------------------------------------------------------
@@ -111,19 +109,24 @@ class Stream:
             if key not in self.data_keys
         ]
         self.data_keys.update((declared.key, declared) for declared in new)
-        self._add_fields(declared for declared in new if not declared.external)
+        for declared in new:
+            if not declared.external:
+                self._intake.expect(declared)
+                self._data.append(self._new_field(Source.DATA, declared, declared.key))
+        for declared in new:
+            if not declared.external:
+                self._add_timestamps(declared)
 
-    def _add_fields(self, new: Iterable[Declared]) -> None:
-        new = list(new)
-        for declared in new:
-            self._data.append(self._new_field(Source.DATA, declared, declared.key))
-            if declared.is_array:
-                self._array_keys.append(declared.key)
-            self._keys.add(declared.key)
-        for declared in new:
-            stamp = Declared(declared.key, False, np.dtype("f8"), (), {})
-            name = timestamp_name(declared.key)
-            self._stamps.append(self._new_field(Source.TIMESTAMPS, stamp, name))
+    def _add_field(self, declared: Declared) -> None:
+        """Make room for a key whose values were to come from files, and came with an event."""
+        self._intake.expect(declared)
+        self._data.append(self._new_field(Source.DATA, declared, declared.key))
+        self._add_timestamps(declared)
+
+    def _add_timestamps(self, declared: Declared) -> None:
+        stamp = Declared(declared.key, False, np.dtype("f8"), (), {})
+        name = timestamp_name(declared.key)
+        self._stamps.append(self._new_field(Source.TIMESTAMPS, stamp, name))
 
     def _new_field(self, source: Source, declared: Declared, name: str) -> Field:
         reserve = 3 if source is Source.DATA else 0  # for the `ts_` of its timestamps
@@ -144,9 +147,7 @@ class Stream:
         return field
 
     def _own_field(self, source: Source, declared: Declared) -> Field:
-        return Field(
-            source, declared, name=declared.key, node=declared.key, limits=self._limits
-        )
+        return Field(source, declared, name=declared.key, node=declared.key, limits=self._limits)
 
     @property
     def _fields(self) -> list[Field]:
@@ -157,96 +158,28 @@ class Stream:
     @property
     def pending(self) -> int:
         """Rows that wait to be stored."""
-        return self._pending + len(self._rows)
+        return self._intake.pending
 
-    def event(self, doc: Mapping[str, Any]) -> None:
-        """Take one event. The document may change afterwards: what is kept is a copy."""
-        try:
-            data = doc["data"].copy()
-            row = (doc["seq_num"], doc["time"], data, doc["timestamps"].copy())
-        except (KeyError, AttributeError, TypeError) as error:
-            raise self._invalid("event", doc, error) from error
-        if data.keys() != self._keys:
-            self._check(data, doc.get("filled") or {}, doc.get("uid"))
-        if self._array_keys:
-            self._own_arrays(data)
-        self._rows.append(row)
+    @property
+    def pending_bytes(self) -> int:
+        """About how many bytes of array values wait."""
+        return self._intake.pending_bytes
+
+    def event(self, doc: Mapping[str, Any]) -> int:
+        """Take one event; see `Intake`. Returns how many rows wait now."""
+        return self._intake.event(doc)
 
     def event_page(self, doc: Mapping[str, Any]) -> None:
-        """Take the rows of a page, column by column."""
-        try:
-            seq_num, time = list(doc["seq_num"]), list(doc["time"])
-            data = {key: _own(column) for key, column in doc["data"].items()}
-            stamps = {key: _own(column) for key, column in doc["timestamps"].items()}
-        except (KeyError, AttributeError, TypeError) as error:
-            raise self._invalid("event_page", doc, error) from error
-        lengths = {len(column) for column in (time, *data.values(), *stamps.values())}
-        if lengths - {len(seq_num)}:
-            raise InvalidDocument(
-                f"event_page {doc.get('uid')!r} of stream {self.name!r} has columns of different"
-                f" lengths: {len(seq_num)} seq_num, but also {sorted(lengths - {len(seq_num)})}.",
-                hint="Every column of a page needs one value a row.",
-            )
-        if not seq_num:
-            return
-        if data.keys() != self._keys:
-            filled = {k: all(v) for k, v in (doc.get("filled") or {}).items()}
-            self._check(data, filled, doc.get("uid"))
-        self._close_segment()
-        self._segments.append(Page(seq_num, time, data, stamps))
-        self._pending += len(seq_num)
-        self.pending_bytes += sum(_nbytes(data[key]) for key in self._array_keys if key in data)
-
-    def _invalid(self, kind: str, doc: Any, error: Exception) -> InvalidDocument:
-        uid = doc.get("uid") if isinstance(doc, Mapping) else None
-        missing = f"has no {error}" if isinstance(error, KeyError) else f"is malformed: {error}"
-        return InvalidDocument(
-            f"{kind} {uid!r} of stream {self.name!r} {missing}.",
-            hint="It needs seq_num, time, data and timestamps, the last two by data key.",
-        )
-
-    def _check(self, data: dict[str, Any], filled: Mapping[str, Any], uid: Any) -> None:
-        """Sort out keys beyond those that events of this stream usually have."""
-        for key in data.keys() - self._keys:
-            declared = self.data_keys.get(key)
-            if declared is None:
-                raise InvalidDocument(
-                    f"The event {uid!r} of stream {self.name!r} has the key {key!r}, which its"
-                    " descriptor does not declare.",
-                    hint=f"Declare it: the descriptor has {sorted(self.data_keys)}.",
-                )
-            if filled.get(key, True):  # external, but this event brings the data itself
-                self._add_fields([declared])
-            else:
-                del data[key]  # a reference to external data
-
-    def _own_arrays(self, data: dict[str, Any]) -> None:
-        """Copy arrays: a device may use its buffer again before they are sent."""
-        for key in self._array_keys:
-            value = data.get(key)
-            if value is not None:
-                data[key] = _own(value)
-                self.pending_bytes += _nbytes(value)
-
-    def _close_segment(self) -> None:
-        if self._rows:
-            segment = Rows()
-            segment.rows, self._rows = self._rows, []
-            self._segments.append(segment)
-            self._pending += len(segment)
+        """Take the rows of a page; see `Intake`."""
+        self._intake.event_page(doc)
 
     def take(self) -> Batch:
         """All rows that wait; they wait no longer."""
-        self._close_segment()
-        batch = Batch(self._segments)
-        self._segments, self._pending, self.pending_bytes = [], 0, 0
-        return batch
+        return self._intake.take()
 
     def put_back(self, batch: Batch) -> None:
-        """Have rows that could not be stored wait again, before those that came since."""
-        self._close_segment()
-        self._segments = [*batch.segments, *self._segments]
-        self._pending += len(batch)
+        """Have rows that could not be stored wait again."""
+        self._intake.put_back(batch)
 
     # -- rows go out ----------------------------------------------------------------------------
 
@@ -292,9 +225,7 @@ class Stream:
                 steps.append(self._append(name, fields, before, 0))
             if len(batch):
                 steps.append(self._append(name, fields, chunks, start))
-        return Plan(
-            rebuild, rebuilt, rebuilt_misfits, steps, batch, misfits, parsed, layout, forms
-        )
+        return Plan(rebuild, rebuilt, rebuilt_misfits, steps, batch, misfits, parsed, layout, forms)
 
     def commit_rebuild(self, plan: Plan) -> None:
         """Take note that the rebuild of a plan is carried out."""
@@ -357,7 +288,9 @@ class Stream:
         if not outdated:
             return None
 
-        def remake(contents: Mapping[str, Content]) -> list[AppendRows | ExtendArray | ExtendRagged]:
+        def remake(
+            contents: Mapping[str, Content],
+        ) -> list[AppendRows | ExtendArray | ExtendRagged]:
             return [
                 self._append(name, fields, self._again(fields, contents, misfits), 0)
                 for name, fields in wanted.items()
@@ -394,7 +327,9 @@ class Stream:
         first = fields[0]
         dims = None
         if first.place.in_table:
-            metadata = {f.key: f.declared.data_key for f in fields if f.source is Source.DATA}
+            metadata: dict[str, Any] = {
+                f.key: f.declared.data_key for f in fields if f.source is Source.DATA
+            }
         else:
             metadata = dict(first.declared.data_key)
             dims = dimension_names(first.row_shape, self._dims)
@@ -403,25 +338,6 @@ class Stream:
                 metadata["dtype_numpy"] = str(dtype) if dtype.fields is None else dtype.descr
         plain, _ = to_json(metadata)  # noted with the descriptor
         return Node(self.run, self.name, name, plain, self._access_tags, dims)
-
-
-def _own(value: Any) -> Any:
-    """A copy of an array value, deep as far as it is made of lists and arrays."""
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, list | tuple):
-        if value and isinstance(value[0], list | tuple | np.ndarray):
-            return [_own(item) for item in value]
-        return list(value)
-    return value
-
-
-def _nbytes(value: Any) -> int:
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, list | tuple) and value:
-        return len(value) * (_nbytes(value[0]) or 8)
-    return 0
 
 
 def _integers(seq_nums: Sequence[Any], start: int) -> Sequence[int]:

@@ -212,7 +212,8 @@ class TiledWriter(DocumentRouter):
         feed: Callable[[str, Any], Any] = writer
         if self._normalizer is not None:
             normalizer: Any = self._normalizer(
-                patches=self.patches, spec_to_mimetype=self.spec_to_mimetype  # type: ignore[call-arg]
+                patches=self.patches,
+                spec_to_mimetype=self.spec_to_mimetype,  # type: ignore[call-arg]
             )
             normalizer.subscribe(writer)
             feed = normalizer
@@ -252,11 +253,11 @@ class TiledWriter(DocumentRouter):
         self._by_descriptor[doc["uid"]] = run
         run.uids.append(doc["uid"])
 
-    def event(self, doc: Any) -> None:
+    def event(self, doc: Any) -> Any:
         """Store an event."""
         self("event", doc)
 
-    def event_page(self, doc: Any) -> None:
+    def event_page(self, doc: Any) -> Any:
         """Store a page of events."""
         self._by(self._by_descriptor, "event_page", doc, "descriptor").take("event_page", doc)
 
@@ -282,7 +283,7 @@ class TiledWriter(DocumentRouter):
             run.uids.append(doc["uid"])
             run.take(kind, doc)
 
-    def datum(self, doc: Any) -> None:
+    def datum(self, doc: Any) -> Any:
         """Take a datum."""
         for run in self._by(self._by_resource, "datum", doc, "resource"):
             run.take("datum", doc)
@@ -303,7 +304,8 @@ class TiledWriter(DocumentRouter):
     # -- which run ------------------------------------------------------------------------------
 
     def _run_of(self, kind: str, doc: Any) -> _Run:
-        return self._by(self._runs, kind, doc, "run_start")
+        run: _Run = self._by(self._runs, kind, doc, "run_start")
+        return run
 
     def _by(self, known: Mapping[str, Any], kind: str, doc: Any, field: str) -> Any:
         try:

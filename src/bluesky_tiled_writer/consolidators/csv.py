@@ -1,0 +1,42 @@
+"""Numbers in text files without a header, row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import ConsolidatorBase, JoinMethod
+from .files import Document
+
+_PARAMETERS = frozenset(
+    {
+        "assume_missing", "comment", "delimiter", "dtype", "encoding", "header", "names", "nrows",
+        "sep", "skipfooter", "skiprows", "usecols",
+    }
+)  # fmt: skip
+
+
+class CSVConsolidator(ConsolidatorBase):
+    """CSV files without a header: each datum appends its rows, in a partition of its own.
+
+    Those parameters of the StreamResource that `pandas.read_csv` knows go to the adapter.
+    """
+
+    supported_mimetypes = {"text/csv;header=absent"}  # noqa: RUF012 - ClassVar in the base
+    join_method: JoinMethod = "concat"
+    join_chunks = False
+
+    def adapter_parameters(self) -> dict[str, Any]:
+        """Give the parameters for reading the text."""
+        given = {k: v for k, v in self._sres_parameters.items() if k in _PARAMETERS}
+        return {"header": None, **given}
+
+    def update_from_stream_resource(self, stream_resource: Document) -> None:
+        """Append another file.
+
+        Raises
+        ------
+        InvalidDocument
+            If it is of another type.
+        """
+        self._take_over(stream_resource)
+        self._add_asset(self.uri)

@@ -1,0 +1,100 @@
+"""Datasets in HDF5 files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .base import ConsolidatorBase
+from .files import Document
+from .image_sequence import MultipartRelatedConsolidator
+
+HDF5 = "application/x-hdf5"
+
+
+class HDF5Consolidator(ConsolidatorBase):
+    """A dataset in one HDF5 file, or in several that are read one after another.
+
+    With a ``template`` in the parameters it is one file for each index, or more: then a
+    `MultipartHDF5Consolidator` is made instead.
+    """
+
+    supported_mimetypes = {HDF5}  # noqa: RUF012 - ClassVar in the base
+
+    def __new__(  # noqa: D102
+        cls, stream_resource: Document | None = None, descriptor: Document | None = None
+    ) -> Any:
+        given = stream_resource or {}  # nothing where a consolidator is copied
+        if given.get("mimetype") == HDF5 and (given.get("parameters") or {}).get("template"):
+            return MultipartHDF5Consolidator(given, descriptor or {})
+        return super().__new__(cls)
+
+    def adapter_parameters(self) -> dict[str, Any]:
+        """Say how to read the dataset.
+
+        Returns
+        -------
+        dict
+            ``dataset``, its path in the file; ``swmr`` and ``locking``, how the file is opened;
+            ``slice`` and ``squeeze``, the part of the dataset that is meant.
+
+        Raises
+        ------
+        InvalidDocument
+            If the StreamResource does not name the dataset.
+        """
+        self._check_dataset()
+        return _parameters(self._sres_parameters)
+
+    def update_from_stream_resource(self, stream_resource: Document) -> None:
+        """Append another file with the same dataset.
+
+        Raises
+        ------
+        InvalidDocument
+            If dataset or chunks differ, or the file is of another type.
+        """
+        first = self._sres_parameters
+        later = stream_resource.get("parameters") or {}
+        for name in ("dataset", "chunk_shape"):
+            before, after = (_plain(parameters.get(name)) for parameters in (first, later))
+            if before != after:
+                raise self._invalid(
+                    f"its {name} is {before!r}, but that of a later stream resource"
+                    f" ({stream_resource.get('uid')!r}) is {after!r}",
+                    hint="All files of a data key in one stream must be alike.",
+                )
+        self._take_over(stream_resource)
+        self._sres_parameters = first
+        self._add_asset(self.uri)
+
+    def _check_dataset(self) -> None:
+        if "dataset" not in self._sres_parameters:
+            raise self._invalid(
+                "it does not say which dataset of the file is meant",
+                hint="Its parameters need a dataset, like '/entry/data/data'.",
+            )
+
+
+class MultipartHDF5Consolidator(MultipartRelatedConsolidator):
+    """A dataset in HDF5 files that are named by a template."""
+
+    supported_mimetypes = {HDF5}  # noqa: RUF012 - ClassVar in the base
+
+    def adapter_parameters(self) -> dict[str, Any]:
+        """Say how to read the dataset, as `HDF5Consolidator` does."""
+        HDF5Consolidator._check_dataset(self)  # type: ignore[arg-type]
+        return _parameters(self._sres_parameters)
+
+
+def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "dataset": given["dataset"],
+        **{name: given[name] for name in ("slice", "squeeze") if given.get(name)},
+        "swmr": given.get("swmr", True),
+        "locking": given.get("locking"),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else value or ()

@@ -1,0 +1,80 @@
+"""Shapes, chunks and types of external data: pure functions of what documents declare."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from tiled.structures.array import BuiltinDtype, StructDtype
+
+
+def pieces(total: int, size: int) -> tuple[int, ...]:
+    """Cut a length into chunks of a size, the last of which may be smaller."""
+    if total <= 0:
+        return (0,)
+    whole, rest = divmod(total, size)
+    return (size,) * whole + ((rest,) if rest else ())
+
+
+def counts(values: Any) -> tuple[int, ...]:
+    """Read a shape whose sizes are all known.
+
+    Raises
+    ------
+    TypeError
+        If it is not a sequence, or a size is no integer.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{values!r} is not a shape")
+    return tuple(operator.index(value) for value in values)
+
+
+def shape_of_datum(
+    declared: tuple[int, ...], multiplier: int | None, *, stacked: bool
+) -> tuple[int, ...]:
+    """Find the shape of the data of one index.
+
+    Parameters
+    ----------
+    declared : tuple of int
+        Shape of the data key.
+    multiplier : int, optional
+        Frames in each datum, where the resource says so (``frame_per_point`` of old).
+    stacked : bool
+        Whether datums are joined along a new dimension, so that a lone value needs none itself.
+    """
+    shape = () if stacked and declared == (1,) else declared
+    if not multiplier or (shape and shape[0] == multiplier):
+        return shape
+    if shape and shape[0] == 1:
+        return (multiplier, *shape[1:])
+    return (multiplier, *shape)
+
+
+def data_type(description: Any) -> BuiltinDtype | StructDtype:
+    """Read a `dtype_numpy`: a type string or a list of fields; float64 where there is none.
+
+    Raises
+    ------
+    TypeError or ValueError
+        If numpy has no such type, or Tiled does not serve it.
+    """
+    if isinstance(description, str) or description is None:
+        return BuiltinDtype.from_numpy_dtype(np.dtype(description))
+    return StructDtype.from_numpy_dtype(np.dtype(_fields(description)))
+
+
+def _fields(description: Any) -> list[tuple[Any, ...]]:
+    """Fields as numpy wants them: JSON has made lists of its tuples, at every level."""
+    fields = []
+    for name, kind, *shape in description:
+        fields.append(
+            (name, kind if isinstance(kind, str) else _fields(kind), *map(_sub_shape, shape))
+        )
+    return fields
+
+
+def _sub_shape(shape: Any) -> Any:
+    return tuple(shape) if isinstance(shape, list) else shape

@@ -1,0 +1,194 @@
+"""Events and pages as they come in, until they are stored.
+
+This is what a scan waits for, so it does as little as it can: it copies, checks the keys against
+the descriptor, and leaves everything else to those who store the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .batch import Batch, Page, Rows
+from .errors import InvalidDocument
+from .schema import Declared
+
+
+class Intake:
+    """The rows of one stream that wait to be stored.
+
+    Parameters
+    ----------
+    stream : str
+        Name of the stream, for errors.
+    data_keys : mapping of str to Declared
+        All data keys that its descriptors declare; it may grow.
+    on_internal : callable
+        Told of a key declared as external when an event brings its values itself.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        data_keys: Mapping[str, Declared],
+        on_internal: Callable[[Declared], None],
+    ) -> None:
+        self._stream = stream
+        self._data_keys = data_keys
+        self._on_internal = on_internal
+        self._keys: set[str] = set()
+        self._array_keys: list[str] = []
+        self._segments: list[Rows | Page] = []
+        self._rows = Rows(())
+        self._pending = 0
+        self.pending_bytes = 0
+
+    def expect(self, declared: Declared) -> None:
+        """Expect values of a key with the events to come."""
+        self._keys.add(declared.key)
+        if declared.is_array:
+            self._array_keys.append(declared.key)
+
+    @property
+    def pending(self) -> int:
+        """Rows that wait to be stored."""
+        return self._pending + len(self._rows)
+
+    def event(self, doc: Mapping[str, Any]) -> int:
+        """Take one event. The document may change afterwards: what is kept is a copy.
+
+        Returns
+        -------
+        int
+            Rows that wait now.
+        """
+        try:
+            data, stamps = doc["data"], doc["timestamps"]
+            seq_num, time = doc["seq_num"], doc["time"]
+            rows, values, times = self._rows, data.values(), stamps.values()
+            if tuple(data) != rows.keys:
+                rows, values = self._in_order(doc)
+            if tuple(stamps) != rows.keys:
+                times = [stamps.get(key) for key in rows.keys]
+        except (KeyError, AttributeError, TypeError) as error:
+            raise self._invalid("event", doc, error) from error
+        if self._array_keys:
+            values = self._own_arrays(rows.keys, values)
+        # Nothing fails from here on, so that an event is taken whole or not at all.
+        rows.data += values
+        rows.timestamps += times
+        rows.time.append(time)
+        rows.seq_num.append(seq_num)
+        return self._pending + len(rows.seq_num)
+
+    def _in_order(self, doc: Mapping[str, Any]) -> tuple[Rows, list[Any]]:
+        """Where the values of an event go whose keys are not those of the one before, in order."""
+        data = doc["data"]
+        if data.keys() != self._keys:
+            data = dict(data)
+            self._check(data, doc.get("filled") or {}, doc.get("uid"))
+        if (
+            not self._rows
+            or not self._keys.issuperset(self._rows.keys)
+            or (len(self._keys) != len(self._rows.keys))
+        ):
+            self._close_segment()
+            self._rows = Rows(tuple(data) if data.keys() == self._keys else tuple(self._keys))
+        return self._rows, [data.get(key) for key in self._rows.keys]
+
+    def event_page(self, doc: Mapping[str, Any]) -> None:
+        """Take the rows of a page, column by column."""
+        try:
+            seq_num, time = list(doc["seq_num"]), list(doc["time"])
+            data = {key: _own(column) for key, column in doc["data"].items()}
+            stamps = {key: _own(column) for key, column in doc["timestamps"].items()}
+        except (KeyError, AttributeError, TypeError) as error:
+            raise self._invalid("event_page", doc, error) from error
+        lengths = {len(column) for column in (time, *data.values(), *stamps.values())}
+        if lengths - {len(seq_num)}:
+            raise InvalidDocument(
+                f"event_page {doc.get('uid')!r} of stream {self._stream!r} has columns of different"
+                f" lengths: {len(seq_num)} seq_num, but also {sorted(lengths - {len(seq_num)})}.",
+                hint="Every column of a page needs one value a row.",
+            )
+        if not seq_num:
+            return
+        if data.keys() != self._keys:
+            filled = {k: all(v) for k, v in (doc.get("filled") or {}).items()}
+            self._check(data, filled, doc.get("uid"))
+        self._close_segment()
+        self._segments.append(Page(seq_num, time, data, stamps))
+        self._pending += len(seq_num)
+        self.pending_bytes += sum(_nbytes(data[key]) for key in self._array_keys if key in data)
+
+    def _invalid(self, kind: str, doc: Any, error: Exception) -> InvalidDocument:
+        uid = doc.get("uid") if isinstance(doc, Mapping) else None
+        missing = f"has no {error}" if isinstance(error, KeyError) else f"is malformed: {error}"
+        return InvalidDocument(
+            f"{kind} {uid!r} of stream {self._stream!r} {missing}.",
+            hint="It needs seq_num, time, data and timestamps, the last two by data key.",
+        )
+
+    def _check(self, data: dict[str, Any], filled: Mapping[str, Any], uid: Any) -> None:
+        """Sort out keys beyond those that events of this stream usually have."""
+        for key in data.keys() - self._keys:
+            declared = self._data_keys.get(key)
+            if declared is None:
+                raise InvalidDocument(
+                    f"The event {uid!r} of stream {self._stream!r} has the key {key!r}, which its"
+                    " descriptor does not declare.",
+                    hint=f"Declare it: the descriptor has {sorted(self._data_keys)}.",
+                )
+            if filled.get(key, True):  # external, but this event brings the data itself
+                self._on_internal(declared)
+            else:
+                del data[key]  # a reference to external data
+
+    def _own_arrays(self, keys: Sequence[str], values: Iterable[Any]) -> list[Any]:
+        """Copy arrays: a device may use its buffer again before they are sent."""
+        values = list(values)
+        for key in self._array_keys:
+            index = keys.index(key)
+            self.pending_bytes += _nbytes(values[index])
+            values[index] = _own(values[index])
+        return values
+
+    def _close_segment(self) -> None:
+        if self._rows:
+            self._segments.append(self._rows)
+            self._pending += len(self._rows)
+            self._rows = Rows(self._rows.keys)
+
+    def take(self) -> Batch:
+        """All rows that wait; they wait no longer."""
+        self._close_segment()
+        batch = Batch(self._segments)
+        self._segments, self._pending, self.pending_bytes = [], 0, 0
+        return batch
+
+    def put_back(self, batch: Batch) -> None:
+        """Have rows that could not be stored wait again, before those that came since."""
+        self._close_segment()
+        self._segments = [*batch.segments, *self._segments]
+        self._pending += len(batch)
+
+
+def _own(value: Any) -> Any:
+    """A copy of an array value, deep as far as it is made of lists and arrays."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, list | tuple):
+        if value and isinstance(value[0], list | tuple | np.ndarray):
+            return [_own(item) for item in value]
+        return list(value)
+    return value
+
+
+def _nbytes(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, list | tuple) and value:
+        return len(value) * (_nbytes(value[0]) or 8)
+    return 0

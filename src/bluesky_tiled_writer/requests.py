@@ -1,0 +1,125 @@
+"""Requests to Tiled, and the errors that come of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from tiled.client.base import BaseClient
+from tiled.client.utils import (
+    MSGPACK_MIME_TYPE,
+    handle_error,
+    retry_context,
+    should_retry_if_unprocessed,
+)
+from tiled.utils import safe_json_dump
+
+from .errors import RequestRefused, ServerUnreachable
+
+Path = tuple[str, ...]
+"""Names of nodes, from below the root of the writer."""
+
+
+class Requests:
+    """Sends requests below a container of a Tiled server, with its client's credentials.
+
+    Parameters
+    ----------
+    client : tiled.client.base.BaseClient
+        The container.
+    """
+
+    def __init__(self, client: BaseClient) -> None:
+        self._client = client
+        self._root = tuple(filter(None, client.path_parts))
+
+    def send(
+        self,
+        method: str,
+        endpoint: str,
+        path: Path,
+        *,
+        json_body: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        about: Path | None = None,
+    ) -> httpx.Response:
+        """Send a request about a node and give its answer.
+
+        Parameters
+        ----------
+        method, endpoint : str
+            HTTP method, and the part of the URL between the root of the API and the path.
+        path : tuple of str
+            Path of the node, below the root of the writer.
+        json_body, content : Any, bytes
+            What to send: something that JSON can hold, or bytes.
+        headers, params : mapping
+            Headers, and parameters of the query.
+        about : tuple of str, optional
+            The path to name in errors, if it is another.
+
+        Raises
+        ------
+        RequestRefused
+            If the server answered that it did not do it.
+        ServerUnreachable
+            If there was no answer.
+        """
+        segments = (quote(segment, safe="") for segment in (*self._root, *path))
+        url = f"{self._client.context.api_uri}{endpoint}/{'/'.join(segments)}"
+        sent = {"Accept": MSGPACK_MIME_TYPE, **(headers or {})}
+        if json_body is not None:
+            sent["Content-Type"] = "application/json"
+            content = safe_json_dump(json_body)
+        with _mapped_errors(f"{method} {endpoint} of {'/'.join(about or path)}"):
+            # Only what certainly never took effect is sent again; anything else is for the
+            # caller to decide.
+            for attempt in retry_context(on=should_retry_if_unprocessed):
+                with attempt:
+                    response: httpx.Response = self._client.context.http_client.request(
+                        method, url, content=content, headers=sent, params=params
+                    )
+                    handle_error(response)
+        return response
+
+
+@contextmanager
+def _mapped_errors(what: str) -> Iterator[None]:
+    """Turn whatever Tiled, httpx or an in-process server raises into errors of ours."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        raise RequestRefused(
+            f"Tiled answered {status} to {what}: {_detail(error.response)}",
+            hint=_HINTS.get(status, ""),
+            status=status,
+        ) from error
+    except httpx.HTTPError as error:
+        raise ServerUnreachable(
+            f"No answer from Tiled to {what}: {type(error).__name__} {error}.",
+            hint="Is the server up, and its address right?",
+        ) from error
+    except Exception as error:  # an in-process server lets its own exceptions through
+        raise RequestRefused(f"Tiled failed on {what}: {type(error).__name__}: {error}") from error
+
+
+_HINTS = {
+    401: "Log in again, or give the client an API key.",
+    403: "The login or API key lacks the scopes to write here (write:metadata, write:data,"
+    " create:node).",
+    413: "The server, or a proxy before it, takes no request of this size: lower batch_size.",
+}
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(json.loads(response.content)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return response.reason_phrase

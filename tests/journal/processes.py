@@ -1,0 +1,48 @@
+"""Second processes for tests of what outlives a process, and of what does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PREAMBLE = """
+import os, sys
+from pathlib import Path
+from bluesky_tiled_writer.errors import JournalError
+from bluesky_tiled_writer.journal import Header, JournalDirectory, JournalFile
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # at once, whoever else writes
+
+directory = JournalDirectory(sys.argv[1])
+"""
+
+
+@contextmanager
+def process(script: str, directory: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a script, which may use what the preamble has; it is killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PREAMBLE + script, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def next_line(child: subprocess.Popen[str]) -> str:
+    """What the process says next; empty when it has ended."""
+    return child.stdout.readline().strip()
+
+
+def answer(script: str, directory: object) -> list[str]:
+    """All that a script says until it ends."""
+    with process(script, directory) as child:
+        out, _ = child.communicate(timeout=60)
+        assert child.returncode == 0
+        return out.split()

@@ -1,0 +1,766 @@
+"""Consolidators: from StreamResources and StreamDatums to the data sources that Tiled serves."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiled.structures.core import StructureFamily
+from tiled.structures.data_source import Asset, DataSource, Management
+
+from bluesky_tiled_writer.consolidators import (
+    CONSOLIDATOR_REGISTRY,
+    BytesConsolidator,
+    ConsolidatorBase,
+    CSVConsolidator,
+    HDF5Consolidator,
+    MultipartHDF5Consolidator,
+    MultipartRelatedConsolidator,
+    NPYConsolidator,
+    Patch,
+    TIFFConsolidator,
+    consolidator_factory,
+    opaque_consolidator,
+)
+from bluesky_tiled_writer.consolidators.numbered import compile_template
+from bluesky_tiled_writer.consolidators.row_map import RowMap
+from bluesky_tiled_writer.errors import InvalidDocument
+
+BYTES = "application/octet-stream"
+CSV = "text/csv;header=absent"
+HDF5 = "application/x-hdf5"
+TIFF = "multipart/related;type=image/tiff"
+JPEG = "multipart/related;type=image/jpeg"
+NPY = "multipart/related;type=application/x-npy"
+
+Document = dict[str, Any]
+
+
+def resource(
+    mimetype: str, uri: str = "file://localhost/data/", uid: str = "res", **parameters: Any
+) -> Document:
+    return {
+        "uid": uid,
+        "data_key": "det",
+        "mimetype": mimetype,
+        "uri": uri,
+        "parameters": parameters,
+    }
+
+
+def descriptor(shape: Iterable[int | None] = (), **more: Any) -> Document:
+    key = {"source": "", "dtype": "array", "shape": list(shape), "external": "STREAM:", **more}
+    return {"uid": "desc", "data_keys": {"det": key}}
+
+
+def datum(start: int, stop: int, uid: str = "res", seq_nums: tuple[int, int] | None = None) -> Any:
+    first, last = seq_nums or (start + 1, stop + 1)
+    return {
+        "uid": f"{uid}/{start}",
+        "stream_resource": uid,
+        "descriptor": "desc",
+        "indices": {"start": start, "stop": stop},
+        "seq_nums": {"start": first, "stop": last},
+    }
+
+
+def names(consolidator: Any) -> list[str]:
+    return [asset.data_uri.rpartition("/")[2] for asset in consolidator.assets]
+
+
+# -- shapes and chunks ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "parameters", "rows", "expected", "chunks"),
+    [
+        pytest.param([], {}, 3, (3,), ((3,),), id="scalars"),
+        pytest.param([1], {}, 3, (3,), ((3,),), id="a lone value needs no dimension"),
+        pytest.param([1], {"join_method": "concat"}, 3, (3,), ((3,),), id="unless appended"),
+        pytest.param([4, 5], {}, 3, (3, 4, 5), ((3,), (4,), (5,)), id="one chunk"),
+        pytest.param(
+            [4, 5], {"chunk_shape": [2, 3]}, 3, (3, 4, 5), ((2, 1), (3, 1), (5,)), id="leading"
+        ),
+        pytest.param([4], {"chunk_shape": [9, 9]}, 3, (3, 4), ((3,), (4,)), id="larger chunks"),
+        pytest.param([4], {"chunk_shape": [1]}, 0, (0, 4), ((0,), (4,)), id="no rows yet"),
+        pytest.param(
+            [7], {"join_method": "concat", "chunk_shape": [3]}, 2, (14,), ((3, 3, 3, 3, 2),),
+            id="appended, chunks go on",
+        ),
+        pytest.param(
+            [7], {"join_method": "concat", "join_chunks": False, "chunk_shape": [3]}, 2, (14,),
+            ((3, 3, 1, 3, 3, 1),), id="appended, chunks start anew",
+        ),
+        pytest.param(
+            [7, 2], {"join_method": "concat", "join_chunks": False, "chunk_shape": [3, 1]}, 0,
+            (0, 2), ((0,), (1, 1)), id="nothing appended",
+        ),
+        pytest.param([], {"multiplier": 5}, 2, (2, 5), ((2,), (5,)), id="multiplier of scalars"),
+        pytest.param([1, 4], {"multiplier": 5}, 2, (2, 5, 4), ((2,), (5,), (4,)), id="replaced"),
+        pytest.param([4, 4], {"multiplier": 5}, 2, (2, 5, 4, 4), ((2,), (5,), (4,), (4,)), id="new"),
+        pytest.param([5, 4], {"multiplier": 5}, 2, (2, 5, 4), ((2,), (5,), (4,)), id="as declared"),
+        pytest.param(
+            [4, 4], {"multiplier": 5, "join_method": "concat"}, 2, (10, 4, 4), ((10,), (4,), (4,)),
+            id="multiplier, appended",
+        ),
+    ],
+)  # fmt: skip
+def test_shape_and_chunks_follow_from_the_documents(
+    shape: list[int], parameters: Document, rows: int, expected: Any, chunks: Any
+) -> None:
+    consolidator = consolidator_factory(
+        resource(HDF5, dataset="/x", **parameters), descriptor(shape)
+    )
+    patch = consolidator.consume_stream_datum(datum(0, rows))
+    assert consolidator.shape == expected
+    assert consolidator.chunks == chunks
+    assert patch == Patch(shape=expected, offset=(0,) * len(expected))
+
+
+def test_patch_is_the_part_that_the_datum_adds() -> None:
+    consolidator = consolidator_factory(
+        resource(HDF5, dataset="/x", join_method="concat"), descriptor([5, 4])
+    )
+    consolidator.consume_stream_datum(datum(0, 2))
+    assert consolidator.consume_stream_datum(datum(2, 3)) == Patch((5, 4), (10, 0))
+
+
+def test_combined_patch_covers_all() -> None:
+    patches = [Patch((2, 4), (3, 0)), Patch((1, 2), (7, 3)), Patch((1, 1), (5, 1))]
+    assert Patch.combine_patches(patches) == Patch((5, 5), (3, 0))
+    assert Patch.combine_patches(patches[:1]) == patches[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "join_method", "expected"),
+    [
+        ([4, 5], ["y", "x"], "stack", ("time", "y", "x")),
+        ([4, 5], ["y", "x"], "concat", ("y", "x")),
+        ([4, 5], [], "stack", None),
+        pytest.param([1], ["x"], "stack", None, id="names of other dimensions than it has"),
+    ],
+)
+def test_dims_name_all_dimensions_or_none(
+    shape: list[int], dims: list[str], join_method: str, expected: Any
+) -> None:
+    consolidator = consolidator_factory(
+        resource(HDF5, dataset="/x", join_method=join_method), descriptor(shape, dims=dims)
+    )
+    assert consolidator.structure().dims == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype_numpy", "expected"),
+    [
+        (None, "<f8"),
+        ("<u2", "<u2"),
+        ("|b1", "|b1"),
+        ("<U5", "<U5"),
+        ("<M8[ns]", "<M8[ns]"),
+        ([["a", "<f8"], ["b", "<i4"]], [("a", "<f8"), ("b", "<i4")]),
+        ([["a", "<f8", [2]]], [("a", "<f8", (2,))]),
+        ([["a", [["x", "<i4"], ["y", "<i4"]]]], [("a", [("x", "<i4"), ("y", "<i4")])]),
+    ],
+)
+def test_data_type_is_that_of_the_descriptor(dtype_numpy: Any, expected: Any) -> None:
+    more = {} if dtype_numpy is None else {"dtype_numpy": dtype_numpy}
+    consolidator = consolidator_factory(resource(HDF5, dataset="/x"), descriptor([3], **more))
+    assert consolidator.data_type.to_numpy_dtype() == np.dtype(expected)
+
+
+def test_rows_without_sequence_number_are_skips() -> None:
+    consolidator = consolidator_factory(resource(HDF5, dataset="/x"), descriptor())
+    consolidator.consume_stream_datum(datum(0, 3))
+    assert not consolidator.has_skips
+    consolidator.consume_stream_datum(datum(3, 8, seq_nums=(4, 6)))
+    assert consolidator.has_skips
+    assert dict(consolidator._seqnums_to_indices_map) == {1: 0, 2: 1, 3: 2, 4: 3, 5: 4}
+    assert consolidator.shape == (8,)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 9)), max_size=12))
+def test_row_map_is_a_dictionary(entries: list[tuple[int, int, int]]) -> None:
+    rows, expected = RowMap(), {}
+    for seq_num, index, length in entries:
+        rows.add(seq_num, index, length)
+        expected.update({seq_num + i: index + i for i in range(length)})
+        assert len(rows) == len(expected)
+    assert dict(rows) == expected
+    assert 1000 not in rows
+
+
+# -- file names -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "filename", "number", "name"),
+    [
+        ("{:05d}.tif", "", 7, "00007.tif"),
+        ("{:s}_{:05d}.tif", "scan", 7, "scan_00007.tif"),
+        ("%s_%05d.tif", "scan", 7, "scan_00007.tif"),
+        ("%s%s_%6.6d.tif", "scan", 7, "scan_000007.tif"),
+        ("%s%s_%.4d.tif", "scan", 7, "scan_0007.tif"),
+        ("%s%s_%3d.tif", "scan", 7, "scan_  7.tif"),
+        ("%s%s_%-3d.tif", "scan", 7, "scan_7  .tif"),
+        ("%s%s_%+04d.tif", "scan", 7, "scan_+007.tif"),
+        ("%s_%d.npy", "", 7, "_7.npy"),
+        ("%s_%d%%.tif", "scan", 7, "scan_7%.tif"),
+        ("{:d}.tif", "not asked for", 7, "7.tif"),
+        pytest.param("%s_%d.tif", "{a}100%d", 7, "{a}100%d_7.tif", id="name is literal"),
+        pytest.param("{:s}_{:d}.tif", "{a}", 7, "{a}_7.tif", id="name is literal, new style"),
+        pytest.param("%s.tif", "scan_%03d", 7, "scan_007.tif", id="number in the name"),
+        pytest.param("%s.tif", "scan_{:03d}", 7, "scan_007.tif", id="number in the name, new"),
+    ],
+)
+def test_template_of_either_style_gives_the_file_name(
+    template: str, filename: str, number: int, name: str
+) -> None:
+    assert compile_template(template, filename).format(number) == name
+
+
+@pytest.mark.parametrize(
+    ("uri", "template", "first"),
+    [
+        ("file://localhost/data/", "{:d}.tif", "file://localhost/data/0.tif"),
+        ("file://localhost/data", "/{:d}.tif", "file://localhost/data/0.tif"),
+        ("file://localhost/data/", "/{:d}.tif", "file://localhost/data/0.tif"),
+        ("file://localhost/data/abc", "_{:d}.tif", "file://localhost/data/abc_0.tif"),
+        pytest.param("file://localhost/d/{:d}.tif", "", "file://localhost/d/0.tif", id="in URI"),
+        pytest.param(
+            "file://localhost/d/%03d.tif", "", "file://localhost/d/000.tif", id="in URI %"
+        ),
+    ],
+)
+def test_uri_is_a_directory_or_the_start_of_a_name(uri: str, template: str, first: str) -> None:
+    consolidator = consolidator_factory(resource(TIFF, uri, template=template), descriptor([4, 4]))
+    assert consolidator.get_data_source().assets == []
+    consolidator.consume_stream_datum(datum(0, 1))
+    assert consolidator.assets == [Asset(first, is_directory=False, parameter="data_uris", num=0)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "parameters", "files", "orig_chunks"),
+    [
+        pytest.param([4, 4], {}, 2, None, id="a file a datum"),
+        pytest.param([3, 4, 4], {}, 2, None, id="pages in a file"),
+        pytest.param([3, 4, 4], {"multiplier": 3}, 6, ((1,) * 6, (4,), (4,)), id="multiplier"),
+        pytest.param([4, 4], {"multiplier": 3}, 6, ((1,) * 6, (4,), (4,)), id="multiplier alone"),
+        pytest.param([3, 4, 4], {"files_per_datum": 3}, 6, ((1,) * 6, (4,), (4,)), id="stated"),
+        pytest.param([3, 4, 4], {"chunk_shape": (1, 4, 4)}, 6, ((1,) * 6, (4,), (4,)), id="chunks"),
+        pytest.param(
+            [4, 2, 2], {"chunk_shape": (2, 2, 2)}, 4, ((1,) * 4, (2,), (2,), (2,)), id="2 a file"
+        ),
+        pytest.param(
+            [4, 2, 2],
+            {"files_per_datum": 2},
+            4,
+            ((1,) * 4, (2,), (2,), (2,)),
+            id="stated, 2 a file",
+        ),
+        pytest.param([4, 2], {"join_method": "concat", "chunk_shape": [2]}, 4, None, id="appended"),
+        pytest.param([4, 2], {"join_method": "concat"}, 8, None, id="appended one by one"),
+    ],
+)
+def test_files_of_each_datum(
+    shape: list[int], parameters: Document, files: int, orig_chunks: Any
+) -> None:
+    consolidator = consolidator_factory(
+        resource(TIFF, template="{:d}.tif", **parameters), descriptor(shape)
+    )
+    consolidator.consume_stream_datum(datum(0, 2))
+    source = consolidator.get_data_source()
+    assert names(source) == [f"{i}.tif" for i in range(files)]
+    assert source.properties == ({"chunks": orig_chunks} if orig_chunks else {})
+
+
+def test_frames_that_do_not_fill_files_are_one_file_a_datum_with_a_note() -> None:
+    consolidator = consolidator_factory(
+        resource(TIFF, template="{:d}.tif", join_method="concat", chunk_shape=[2]),
+        descriptor([3, 4]),
+    )
+    consolidator.consume_stream_datum(datum(0, 2))
+    assert names(consolidator) == ["0.tif", "1.tif"]
+    assert consolidator.chunks == ((3, 3), (4,))
+    assert "'det'" in consolidator.notes[0]
+
+
+def test_numbers_begin_anew_with_each_resource() -> None:
+    consolidator = consolidator_factory(resource(TIFF, template="a_{:d}"), descriptor([4, 4]))
+    consolidator.consume_stream_datum(datum(0, 2))
+    consolidator.update_from_stream_resource(resource(TIFF, uid="2", template="b_{:d}"))
+    consolidator.consume_stream_datum(datum(2, 4, uid="2"))
+    assert names(consolidator) == ["a_0", "a_1", "b_0", "b_1"]
+
+
+def test_indices_may_begin_anew_with_each_resource() -> None:
+    # As ophyd-async counts when a detector is prepared again.
+    consolidator = consolidator_factory(resource(TIFF, template="a_{:d}"), descriptor([4, 4]))
+    consolidator.consume_stream_datum(datum(0, 2))
+    consolidator.update_from_stream_resource(resource(TIFF, uid="2", template="b_{:d}"))
+    consolidator.consume_stream_datum(datum(0, 2, uid="2", seq_nums=(3, 5)))
+    consolidator.consume_stream_datum(datum(2, 4, uid="2", seq_nums=(5, 7)))
+    assert names(consolidator) == ["a_0", "a_1", "b_0", "b_1", "b_2", "b_3"]
+    assert consolidator.shape == (6, 4, 4)
+
+
+@pytest.mark.parametrize("mimetype", [TIFF, BYTES])
+def test_each_resource_has_its_own_directory(mimetype: str) -> None:
+    first = resource(mimetype, "file://localhost/a/", template="{:d}")
+    second = resource(mimetype, "file://localhost/b/", uid="2", template="{:d}")
+    consolidator = consolidator_factory(first, descriptor([4, 4]))
+    consolidator.consume_stream_datum(datum(0, 1))
+    consolidator.update_from_stream_resource(second)
+    consolidator.consume_stream_datum(datum(1, 2, uid="2"))
+    consolidator.consume_stream_datum(datum(1, 2))  # the first goes on
+    assert [asset.data_uri[16:] for asset in consolidator.assets] == ["/a/0", "/b/0", "/a/1"]
+    assert [asset.num for asset in consolidator.assets] == [0, 1, 2]
+
+
+def test_resource_of_two_descriptors_counts_on() -> None:
+    # The documents of one old Resource come again for each descriptor that uses it.
+    consolidator = consolidator_factory(resource(TIFF, template="{:d}"), descriptor([4, 4]))
+    consolidator.consume_stream_datum(datum(0, 2))
+    consolidator.update_from_stream_resource(resource(TIFF, uid="2", template="{:d}"))
+    consolidator.consume_stream_datum(datum(2, 3, uid="2"))
+    assert names(consolidator) == ["0", "1", "2"]
+
+
+def test_a_file_is_registered_once() -> None:
+    # Tiled refuses to create a node with a file twice.
+    consolidator = consolidator_factory(resource(TIFF, template="{:d}"), descriptor([4, 4]))
+    for _ in range(3):
+        consolidator.consume_stream_datum(datum(0, 1))
+    assert names(consolidator) == ["0"]
+    assert consolidator.shape == (3, 4, 4)
+    assert len(consolidator.notes) == 1
+
+
+# -- formats --------------------------------------------------------------------------------------
+
+
+def test_hdf5_parameters() -> None:
+    given_ = {"dataset": "/x", "slice": "(:,0)", "squeeze": True, "swmr": False, "locking": True}
+    full = consolidator_factory(resource(HDF5, **given_, other=1), descriptor())
+    assert full.get_data_source().parameters == given_
+    bare = consolidator_factory(resource(HDF5, dataset="/x", slice="", squeeze=False), descriptor())
+    assert bare.get_data_source().parameters == {"dataset": "/x", "swmr": True, "locking": None}
+
+
+def test_hdf5_files_of_several_resources_follow_one_another() -> None:
+    consolidator = consolidator_factory(
+        resource(HDF5, "file://localhost/a.h5", dataset="/x", chunk_shape=[2]), descriptor([4])
+    )
+    consolidator.consume_stream_datum(datum(0, 2))
+    for uid, uri in [("2", "file://localhost/b.h5"), ("3", "file://localhost/b.h5")]:
+        consolidator.update_from_stream_resource(
+            resource(HDF5, uri, uid, dataset="/x", chunk_shape=(2,))
+        )
+    consolidator.consume_stream_datum(datum(2, 5, uid="2"))
+    assert names(consolidator) == ["a.h5", "b.h5"]
+    assert consolidator.shape == (5, 4)
+
+
+@pytest.mark.parametrize("other", [{"dataset": "/y"}, {"dataset": "/x", "chunk_shape": [1]}])
+def test_hdf5_files_must_be_alike(other: Document) -> None:
+    consolidator = consolidator_factory(resource(HDF5, dataset="/x"), descriptor())
+    before = consolidator.get_data_source()
+    with pytest.raises(InvalidDocument, match="'det'.*'second'"):
+        consolidator.update_from_stream_resource(resource(HDF5, uid="second", **other))
+    assert consolidator.get_data_source() == before
+
+
+def test_hdf5_with_template_is_multipart() -> None:
+    made = HDF5Consolidator(resource(HDF5, dataset="/x", template="%d.h5"), descriptor([4]))
+    assert isinstance(made, MultipartHDF5Consolidator)
+    made.consume_stream_datum(datum(0, 2))
+    assert names(made) == ["0.h5", "1.h5"]
+    assert made.get_data_source().parameters == {"dataset": "/x", "swmr": True, "locking": None}
+
+
+def test_csv_appends_rows_and_files() -> None:
+    consolidator = consolidator_factory(
+        resource(CSV, "file://localhost/a.csv", sep=" ", other=1), descriptor([3, 2])
+    )
+    consolidator.consume_stream_datum(datum(0, 2))
+    consolidator.update_from_stream_resource(resource(CSV, "file://localhost/b.csv"))
+    consolidator.consume_stream_datum(datum(2, 3))
+    assert names(consolidator) == ["a.csv", "b.csv"]
+    assert consolidator.shape == (9, 2)
+
+
+def test_csv_parameters_are_those_of_the_reader() -> None:
+    made = consolidator_factory(resource(CSV, sep=" ", names=["a"], other=1), descriptor([3, 2]))
+    assert isinstance(made, CSVConsolidator)
+    assert made.adapter_parameters() == {"header": None, "sep": " ", "names": ["a"]}
+
+
+@pytest.mark.parametrize("shape", [[], [1], [4, 5]])
+def test_npy_documents_need_no_template(shape: list[int]) -> None:
+    doc = resource(NPY, "file://localhost/data/abc", index=0)
+    before = copy.deepcopy(doc)
+    consolidator = consolidator_factory(doc, descriptor(shape))
+    consolidator.consume_stream_datum(datum(0, 1))
+    consolidator.update_from_stream_resource(resource(NPY, "file://localhost/data/def", "2"))
+    consolidator.consume_stream_datum(datum(1, 2, uid="2"))
+    assert doc == before
+    assert isinstance(consolidator, NPYConsolidator)
+    assert names(consolidator) == ["abc_0.npy", "def_0.npy"]
+    assert consolidator.structure().chunks[0] == (1, 1)
+
+
+def test_opaque_file_is_registered_once_for_all_rows() -> None:
+    consolidator = consolidator_factory(resource(BYTES, "file://localhost/a.raw"), descriptor())
+    assert consolidator.get_data_source().assets == []
+    assert consolidator.consume_stream_datum(datum(2, 5)) == Patch((3,), (2,))
+    consolidator.consume_stream_datum(datum(5, 9))
+    source = consolidator.get_data_source()
+    assert names(source) == ["a.raw"]
+    assert source.structure_family == StructureFamily.bytes
+    assert source.management == Management.external
+    assert consolidator.notes == []
+
+
+def test_opaque_files_may_be_numbered() -> None:
+    doc = resource(BYTES, template="%s%s_%3.3d.raw", filename="scan", spec="SPE")
+    consolidator = consolidator_factory(doc, descriptor())
+    consolidator.consume_stream_datum(datum(0, 2))
+    assert names(consolidator) == ["scan_000.raw", "scan_001.raw"]
+    assert consolidator.metadata == {"spec": "SPE"}
+
+
+def test_type_that_only_the_server_knows_is_an_array_of_that_type() -> None:
+    consolidator = consolidator_factory(resource("application/x-own"), descriptor([4]))
+    consolidator.consume_stream_datum(datum(0, 3))
+    source = consolidator.get_data_source()
+    assert (source.mimetype, source.structure.shape) == ("application/x-own", (3, 4))
+    assert "application/x-own" not in CONSOLIDATOR_REGISTRY
+
+
+def test_type_that_no_one_knows_can_be_registered_as_bytes_with_a_note() -> None:
+    doc = resource("application/x-own", "file://localhost/a.own")
+    consolidator = opaque_consolidator(doc, "the server does not know the type")
+    consolidator.consume_stream_datum(datum(0, 3))
+    source = consolidator.get_data_source()
+    assert (source.mimetype, names(source)) == (BYTES, ["a.own"])
+    assert consolidator.metadata == {"mimetype": "application/x-own"}
+    assert "'det'" in consolidator.notes[0]
+    assert "application/x-own" in consolidator.notes[0]
+
+
+def test_data_of_varying_shape_are_registered_as_bytes_with_a_note() -> None:
+    consolidator = consolidator_factory(resource(HDF5, dataset="/x"), descriptor([None, 3]))
+    assert isinstance(consolidator, BytesConsolidator)
+    assert "shape varies" in consolidator.notes[0]
+
+
+def test_metadata_say_how_many_frames_a_point_has() -> None:
+    doc = resource(TIFF, template="{:d}", multiplier=3, spec="AD_TIFF")
+    assert consolidator_factory(doc, descriptor([4, 4])).metadata == {
+        "spec": "AD_TIFF",
+        "frame_per_point": 3,
+    }
+
+
+def test_data_source_is_a_copy() -> None:
+    consolidator = consolidator_factory(resource(TIFF, template="{:d}"), descriptor([4, 4]))
+    before = consolidator.get_data_source()
+    consolidator.consume_stream_datum(datum(0, 2))
+    assert before.assets == []
+    assert before.structure.shape == (0, 4, 4)
+    twin = copy.deepcopy(consolidator)
+    consolidator.consume_stream_datum(datum(2, 3))
+    assert twin.shape == (2, 4, 4)
+    assert copy.deepcopy(HDF5Consolidator(resource(HDF5, dataset="/x"), descriptor())).shape == (0,)
+
+
+# -- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("doc", "stream", "message"),
+    [
+        pytest.param(resource(HDF5), {"data_keys": {}}, "no such data key", id="no key"),
+        pytest.param(
+            resource(HDF5), {"data_keys": {"det": {"dtype": "array"}}}, "fixed", id="no shape"
+        ),
+        pytest.param(resource(HDF5), descriptor(), "which dataset", id="no dataset"),
+        pytest.param(
+            resource(HDF5, dataset="/x", chunk_shape=[0]), descriptor(), "chunk_shape", id="zero"
+        ),
+        pytest.param(
+            resource(HDF5, dataset="/x", chunk_shape="12"), descriptor(), "chunk_shape", id="text"
+        ),
+        pytest.param(
+            resource(HDF5, dataset="/x", chunk_shape=[1, 2, 3]), descriptor([4]),
+            "more dimensions", id="too many",
+        ),
+        pytest.param(
+            resource(HDF5, dataset="/x", join_method="glue"), descriptor(), "join_method", id="join"
+        ),
+        pytest.param(
+            resource(HDF5, dataset="/x", multiplier=-2), descriptor(), "multiplier", id="multiplier"
+        ),
+        pytest.param(
+            resource(HDF5, dataset="/x"), descriptor(dtype_numpy="nonsense"), "the type", id="type"
+        ),
+        pytest.param(
+            resource(HDF5, dataset="/x"), descriptor(dtype_numpy="|O"), "the type", id="objects"
+        ),
+        pytest.param(resource(TIFF), descriptor([4, 4]), "no template", id="no template"),
+        pytest.param(
+            resource(TIFF, template="a.tif"), descriptor([4, 4]), "same name", id="no number"
+        ),
+        pytest.param(
+            resource(TIFF, template="{a:d}.tif"), descriptor([4, 4]), "cannot be made", id="name"
+        ),
+        pytest.param(
+            resource(TIFF, template="{:d}{:d}"), descriptor([4, 4]), "cannot be made", id="two"
+        ),
+        pytest.param(
+            resource(TIFF, template="{:d", filename="a"), descriptor([4, 4]), "cannot be made",
+            id="unfinished",
+        ),
+        pytest.param(
+            resource(TIFF, template="{:d}", files_per_datum=0.5), descriptor([4, 4]),
+            "files_per_datum", id="files",
+        ),
+        pytest.param(resource(BYTES, template="{a}"), descriptor(), "cannot be made", id="bytes"),
+    ],
+)  # fmt: skip
+def test_bad_documents_are_refused_with_key_and_resource(
+    doc: Document, stream: Document, message: str
+) -> None:
+    with pytest.raises(InvalidDocument, match=rf"'det' .*'res'.*{message}") as caught:
+        consolidator_factory(doc, stream).get_data_source()
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["uri", "mimetype", "data_key"])
+def test_resource_without_a_field_is_refused(name: str) -> None:
+    doc = {k: v for k, v in resource(HDF5, dataset="/x").items() if k != name}
+    with pytest.raises(InvalidDocument, match=f"no '{name}'"):
+        consolidator_factory(doc, descriptor())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"indices": {"start": 3, "stop": 2}},
+        {"indices": {"start": -1, "stop": 2}},
+        {"indices": {"start": 0}},
+        {"indices": None},
+        {"seq_nums": {"start": "a", "stop": 2}},
+    ],
+)
+@pytest.mark.parametrize("mimetype", [HDF5, TIFF])
+def test_datum_without_ranges_is_refused_and_changes_nothing(
+    mimetype: str, wrong: Document
+) -> None:
+    consolidator = consolidator_factory(
+        resource(mimetype, dataset="/x", template="{:d}"), descriptor([4, 4])
+    )
+    with pytest.raises(InvalidDocument, match=f"'det'.*{next(iter(wrong))}"):
+        consolidator.consume_stream_datum({**datum(0, 1), **wrong})
+    assert consolidator.shape == (0, 4, 4)
+    assert consolidator.assets == []
+
+
+def test_class_refuses_other_types() -> None:
+    with pytest.raises(InvalidDocument, match="TIFFConsolidator cannot handle.*x-hdf5"):
+        TIFFConsolidator(resource(HDF5), descriptor())
+    with pytest.raises(ValueError, match="cannot handle"):
+        BytesConsolidator(resource(HDF5), descriptor())
+
+
+def test_files_of_one_key_have_one_type() -> None:
+    consolidator = consolidator_factory(resource(BYTES), descriptor())
+    with pytest.raises(InvalidDocument, match="a later stream resource"):
+        consolidator.update_from_stream_resource(resource(TIFF, template="{:d}"))
+
+
+# -- classes of beamlines -------------------------------------------------------------------------
+
+
+def test_own_class_can_do_what_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    class MasterFiles(HDF5Consolidator):
+        supported_mimetypes = {"application/x-hdf5;type=master"}  # noqa: RUF012
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.assets[0].parameter = "master"
+            self.chunk_shape = self.chunk_shape or (1,)
+
+        def adapter_parameters(self) -> dict[str, Any]:
+            return {"image": self._sres_parameters["image"]}
+
+        def consume_stream_datum(self, doc: Mapping[str, Any]) -> Patch:
+            uri = f"{self.uri}_{self._num_rows}"
+            self.assets.append(Asset(uri, is_directory=False, parameter="data", num=None))
+            return super().consume_stream_datum(doc)
+
+    (mimetype,) = MasterFiles.supported_mimetypes
+    monkeypatch.setitem(CONSOLIDATOR_REGISTRY, mimetype, MasterFiles)
+    consolidator = consolidator_factory(resource(mimetype, "file:///m", image=1), descriptor([4]))
+    consolidator.consume_stream_datum(datum(0, 2))
+    source = consolidator.get_data_source()
+    assert [asset.parameter for asset in source.assets] == ["master", "data"]
+    assert source.parameters == {"image": 1}
+    assert source.structure.chunks == ((1, 1), (4,))
+
+
+def test_own_class_may_start_from_the_base_and_clear_the_assets() -> None:
+    class Directory(ConsolidatorBase):
+        supported_mimetypes = {"application/x-directory"}  # noqa: RUF012
+        join_method = "concat"
+        join_chunks = False
+
+        def __init__(self, stream_resource: Document, descriptor: Document) -> None:
+            super().__init__(stream_resource, descriptor)
+            self.assets.clear()
+            self.data_type = type(self.data_type).from_numpy_dtype(np.dtype("u1"))
+
+    consolidator = Directory(resource("application/x-directory"), descriptor([2]))
+    consolidator.consume_stream_datum(datum(0, 2))
+    assert consolidator.get_data_source().structure.shape == (4,)
+    with pytest.raises(InvalidDocument, match="Override update_from_stream_resource"):
+        consolidator.update_from_stream_resource(resource("application/x-directory"))
+
+
+def test_own_image_format_needs_a_name_only() -> None:
+    class CBF(MultipartRelatedConsolidator):
+        supported_mimetypes = {"multipart/related;type=image/cbf"}  # noqa: RUF012
+
+    consolidator = CBF(
+        resource("multipart/related;type=image/cbf", template="{:d}.cbf"), descriptor([4, 4])
+    )
+    consolidator.consume_stream_datum(datum(0, 1))
+    assert names(consolidator) == ["0.cbf"]
+
+
+# -- any split of the datums ----------------------------------------------------------------------
+
+MIMETYPES = st.sampled_from([HDF5, TIFF, JPEG, NPY, CSV, BYTES])
+SIZES = st.lists(st.integers(1, 6), max_size=3)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> tuple[Document, Document]:
+    """A StreamResource and a descriptor, any options of which make sense."""
+    mimetype = draw(MIMETYPES)
+    shape = draw(SIZES)
+    parameters: Document = {"dataset": "/x"}
+    optional = {
+        "join_method": st.sampled_from(["stack", "concat"]),
+        "join_chunks": st.booleans(),
+        "chunk_shape": st.lists(st.integers(1, 5), max_size=3),
+        "multiplier": st.integers(1, 4),
+        "files_per_datum": st.integers(1, 3),
+        "slice": st.just("(:,0)"),
+        "sep": st.just(" "),
+        "spec": st.just("SPEC"),
+    }
+    for name in draw(st.lists(st.sampled_from(sorted(optional)), unique=True)):
+        parameters[name] = draw(optional[name])
+    template = st.sampled_from(["{:d}.x", "%s%s_%3.3d.x", "{:s}_{:04d}.x", "/%s_%d.x"])
+    if mimetype in (TIFF, JPEG) or draw(st.booleans()):
+        parameters |= {"template": draw(template), "filename": "name"}
+    more: Document = {"dtype_numpy": draw(st.sampled_from(["<u2", [["a", "<f8"], ["b", "<i4"]]]))}
+    if draw(st.booleans()):
+        more["dims"] = [f"dim_{i}" for i in range(len(shape))]
+    return resource(mimetype, **parameters), descriptor(shape, **more)
+
+
+def consume(
+    doc: Document, stream: Document, ranges: Iterable[Sequence[int]], factory: Any
+) -> tuple[DataSource, list[Any], Any]:
+    consolidator = factory(copy.deepcopy(doc), copy.deepcopy(stream))
+    patches = [consolidator.consume_stream_datum(datum(start, stop)) for start, stop in ranges]
+    return consolidator.get_data_source(), patches, consolidator
+
+
+@given(documents(), st.integers(1, 12), st.data())
+def test_any_split_of_the_datums_gives_the_same_data_source(
+    docs: tuple[Document, Document], rows: int, data: st.DataObject
+) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(0, rows)))) + [rows]
+    ranges = list(itertools.pairwise([0, *cuts]))
+    try:
+        once, (patch,), _ = consume(*docs, [(0, rows)], consolidator_factory)
+    except InvalidDocument:
+        with pytest.raises(InvalidDocument):
+            consume(*docs, ranges, consolidator_factory)
+        return
+    split, patches, _ = consume(*docs, ranges, consolidator_factory)
+    assert split == once
+    assert Patch.combine_patches(patches) == patch
+
+
+# -- the same as bluesky-tiled-plugins ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def peer() -> ModuleType:
+    """The consolidators of bluesky-tiled-plugins, which readers know."""
+    return pytest.importorskip("bluesky_tiled_plugins.writing.consolidators")
+
+
+def plain(source: DataSource) -> Document:
+    """A data source for comparison: Tiled takes a file once, and dims must fit the shape."""
+    result = dataclasses.asdict(source)
+    assets = {asset.pop("data_uri"): asset for asset in result["assets"]}
+    result["assets"] = [(uri, {**asset, "num": i}) for i, (uri, asset) in enumerate(assets.items())]
+    if source.structure_family == StructureFamily.array:
+        dims, shape = result["structure"]["dims"], result["structure"]["shape"]
+        result["structure"]["dims"] = dims if dims and len(dims) == len(shape) else None
+    return result
+
+
+@pytest.mark.plugins
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Number of frames per file")
+@given(docs=documents(), rows=st.integers(0, 6), more=st.integers(0, 6))
+def test_data_source_is_that_of_bluesky_tiled_plugins(
+    peer: ModuleType, docs: tuple[Document, Document], rows: int, more: int
+) -> None:
+    ranges = [(0, rows), (rows, rows + more)]
+    try:
+        expected, patches, consolidator = consume(*docs, ranges, peer.consolidator_factory)
+    except (ValueError, IndexError):
+        return  # what it cannot describe, other tests are about
+    source, own_patches, own = consume(*docs, ranges, consolidator_factory)
+    assert plain(source) == plain(expected)
+    assert list(map(dataclasses.asdict, own_patches)) == list(map(dataclasses.asdict, patches))
+    assert own.metadata == consolidator.metadata
+
+
+@pytest.mark.plugins
+@pytest.mark.parametrize("mimetype", [HDF5, TIFF, BYTES])
+def test_files_of_two_resources_are_those_of_bluesky_tiled_plugins(
+    peer: ModuleType, mimetype: str
+) -> None:
+    parameters = {"dataset": "/x"} if mimetype == HDF5 else {"template": "a_{:d}"}
+    later = {"dataset": "/x"} if mimetype == HDF5 else {"template": "b_{:d}"}
+    first, second = "file://localhost/", "file://localhost/b" if mimetype == HDF5 else None
+    sources = []
+    for factory in (consolidator_factory, peer.consolidator_factory):
+        made = factory(resource(mimetype, first, **parameters), descriptor([4, 4]))
+        made.consume_stream_datum(datum(0, 2))
+        made.update_from_stream_resource(resource(mimetype, second or first, "2", **later))
+        made.consume_stream_datum(datum(2, 4, uid="2"))
+        sources.append(plain(made.get_data_source()))
+    assert sources[0] == sources[1]
+
+
+@pytest.mark.plugins
+def test_names_are_those_of_bluesky_tiled_plugins(peer: ModuleType) -> None:
+    for name in ("ConsolidatorBase", "MultipartRelatedConsolidator", "BytesConsolidator"):
+        theirs = {n for n in vars(getattr(peer, name)) if not n.startswith("_")}
+        assert theirs - {"get_adapter"} <= set(dir(globals()[name])) | {"structure"}
+    assert peer.CONSOLIDATOR_REGISTRY.keys() == CONSOLIDATOR_REGISTRY.keys()
