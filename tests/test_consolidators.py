@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
+from external_files import (
+    BYTES,
+    CSV,
+    HDF5,
+    NPY,
+    TIFF,
+    Document,
+    datum,
+    descriptor,
+    names,
+    resource,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from tiled.structures.core import StructureFamily
-from tiled.structures.data_source import Asset, DataSource, Management
+from tiled.structures.data_source import Asset, Management
 
 from bluesky_tiled_writer.consolidators import (
     CONSOLIDATOR_REGISTRY,
@@ -30,51 +39,8 @@ from bluesky_tiled_writer.consolidators import (
     consolidator_factory,
     opaque_consolidator,
 )
-from bluesky_tiled_writer.consolidators.numbered import compile_template
 from bluesky_tiled_writer.consolidators.row_map import RowMap
 from bluesky_tiled_writer.errors import InvalidDocument
-
-BYTES = "application/octet-stream"
-CSV = "text/csv;header=absent"
-HDF5 = "application/x-hdf5"
-TIFF = "multipart/related;type=image/tiff"
-JPEG = "multipart/related;type=image/jpeg"
-NPY = "multipart/related;type=application/x-npy"
-
-Document = dict[str, Any]
-
-
-def resource(
-    mimetype: str, uri: str = "file://localhost/data/", uid: str = "res", **parameters: Any
-) -> Document:
-    return {
-        "uid": uid,
-        "data_key": "det",
-        "mimetype": mimetype,
-        "uri": uri,
-        "parameters": parameters,
-    }
-
-
-def descriptor(shape: Iterable[int | None] = (), **more: Any) -> Document:
-    key = {"source": "", "dtype": "array", "shape": list(shape), "external": "STREAM:", **more}
-    return {"uid": "desc", "data_keys": {"det": key}}
-
-
-def datum(start: int, stop: int, uid: str = "res", seq_nums: tuple[int, int] | None = None) -> Any:
-    first, last = seq_nums or (start + 1, stop + 1)
-    return {
-        "uid": f"{uid}/{start}",
-        "stream_resource": uid,
-        "descriptor": "desc",
-        "indices": {"start": start, "stop": stop},
-        "seq_nums": {"start": first, "stop": last},
-    }
-
-
-def names(consolidator: Any) -> list[str]:
-    return [asset.data_uri.rpartition("/")[2] for asset in consolidator.assets]
-
 
 # -- shapes and chunks ----------------------------------------------------------------------------
 
@@ -105,7 +71,7 @@ def names(consolidator: Any) -> list[str]:
         ),
         pytest.param([], {"multiplier": 5}, 2, (2, 5), ((2,), (5,)), id="multiplier of scalars"),
         pytest.param([1, 4], {"multiplier": 5}, 2, (2, 5, 4), ((2,), (5,), (4,)), id="replaced"),
-        pytest.param([4, 4], {"multiplier": 5}, 2, (2, 5, 4, 4), ((2,), (5,), (4,), (4,)), id="new"),
+        pytest.param([4, 4], {"multiplier": 5}, 2, (2, 5, 4, 4), ((2,), (5,), (4,), (4,)), id="+"),
         pytest.param([5, 4], {"multiplier": 5}, 2, (2, 5, 4), ((2,), (5,), (4,)), id="as declared"),
         pytest.param(
             [4, 4], {"multiplier": 5, "join_method": "concat"}, 2, (10, 4, 4), ((10,), (4,), (4,)),
@@ -197,152 +163,6 @@ def test_row_map_is_a_dictionary(entries: list[tuple[int, int, int]]) -> None:
     assert 1000 not in rows
 
 
-# -- file names -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("template", "filename", "number", "name"),
-    [
-        ("{:05d}.tif", "", 7, "00007.tif"),
-        ("{:s}_{:05d}.tif", "scan", 7, "scan_00007.tif"),
-        ("%s_%05d.tif", "scan", 7, "scan_00007.tif"),
-        ("%s%s_%6.6d.tif", "scan", 7, "scan_000007.tif"),
-        ("%s%s_%.4d.tif", "scan", 7, "scan_0007.tif"),
-        ("%s%s_%3d.tif", "scan", 7, "scan_  7.tif"),
-        ("%s%s_%-3d.tif", "scan", 7, "scan_7  .tif"),
-        ("%s%s_%+04d.tif", "scan", 7, "scan_+007.tif"),
-        ("%s_%d.npy", "", 7, "_7.npy"),
-        ("%s_%d%%.tif", "scan", 7, "scan_7%.tif"),
-        ("{:d}.tif", "not asked for", 7, "7.tif"),
-        pytest.param("%s_%d.tif", "{a}100%d", 7, "{a}100%d_7.tif", id="name is literal"),
-        pytest.param("{:s}_{:d}.tif", "{a}", 7, "{a}_7.tif", id="name is literal, new style"),
-        pytest.param("%s.tif", "scan_%03d", 7, "scan_007.tif", id="number in the name"),
-        pytest.param("%s.tif", "scan_{:03d}", 7, "scan_007.tif", id="number in the name, new"),
-    ],
-)
-def test_template_of_either_style_gives_the_file_name(
-    template: str, filename: str, number: int, name: str
-) -> None:
-    assert compile_template(template, filename).format(number) == name
-
-
-@pytest.mark.parametrize(
-    ("uri", "template", "first"),
-    [
-        ("file://localhost/data/", "{:d}.tif", "file://localhost/data/0.tif"),
-        ("file://localhost/data", "/{:d}.tif", "file://localhost/data/0.tif"),
-        ("file://localhost/data/", "/{:d}.tif", "file://localhost/data/0.tif"),
-        ("file://localhost/data/abc", "_{:d}.tif", "file://localhost/data/abc_0.tif"),
-        pytest.param("file://localhost/d/{:d}.tif", "", "file://localhost/d/0.tif", id="in URI"),
-        pytest.param(
-            "file://localhost/d/%03d.tif", "", "file://localhost/d/000.tif", id="in URI %"
-        ),
-    ],
-)
-def test_uri_is_a_directory_or_the_start_of_a_name(uri: str, template: str, first: str) -> None:
-    consolidator = consolidator_factory(resource(TIFF, uri, template=template), descriptor([4, 4]))
-    assert consolidator.get_data_source().assets == []
-    consolidator.consume_stream_datum(datum(0, 1))
-    assert consolidator.assets == [Asset(first, is_directory=False, parameter="data_uris", num=0)]
-
-
-@pytest.mark.parametrize(
-    ("shape", "parameters", "files", "orig_chunks"),
-    [
-        pytest.param([4, 4], {}, 2, None, id="a file a datum"),
-        pytest.param([3, 4, 4], {}, 2, None, id="pages in a file"),
-        pytest.param([3, 4, 4], {"multiplier": 3}, 6, ((1,) * 6, (4,), (4,)), id="multiplier"),
-        pytest.param([4, 4], {"multiplier": 3}, 6, ((1,) * 6, (4,), (4,)), id="multiplier alone"),
-        pytest.param([3, 4, 4], {"files_per_datum": 3}, 6, ((1,) * 6, (4,), (4,)), id="stated"),
-        pytest.param([3, 4, 4], {"chunk_shape": (1, 4, 4)}, 6, ((1,) * 6, (4,), (4,)), id="chunks"),
-        pytest.param(
-            [4, 2, 2], {"chunk_shape": (2, 2, 2)}, 4, ((1,) * 4, (2,), (2,), (2,)), id="2 a file"
-        ),
-        pytest.param(
-            [4, 2, 2],
-            {"files_per_datum": 2},
-            4,
-            ((1,) * 4, (2,), (2,), (2,)),
-            id="stated, 2 a file",
-        ),
-        pytest.param([4, 2], {"join_method": "concat", "chunk_shape": [2]}, 4, None, id="appended"),
-        pytest.param([4, 2], {"join_method": "concat"}, 8, None, id="appended one by one"),
-    ],
-)
-def test_files_of_each_datum(
-    shape: list[int], parameters: Document, files: int, orig_chunks: Any
-) -> None:
-    consolidator = consolidator_factory(
-        resource(TIFF, template="{:d}.tif", **parameters), descriptor(shape)
-    )
-    consolidator.consume_stream_datum(datum(0, 2))
-    source = consolidator.get_data_source()
-    assert names(source) == [f"{i}.tif" for i in range(files)]
-    assert source.properties == ({"chunks": orig_chunks} if orig_chunks else {})
-
-
-def test_frames_that_do_not_fill_files_are_one_file_a_datum_with_a_note() -> None:
-    consolidator = consolidator_factory(
-        resource(TIFF, template="{:d}.tif", join_method="concat", chunk_shape=[2]),
-        descriptor([3, 4]),
-    )
-    consolidator.consume_stream_datum(datum(0, 2))
-    assert names(consolidator) == ["0.tif", "1.tif"]
-    assert consolidator.chunks == ((3, 3), (4,))
-    assert "'det'" in consolidator.notes[0]
-
-
-def test_numbers_begin_anew_with_each_resource() -> None:
-    consolidator = consolidator_factory(resource(TIFF, template="a_{:d}"), descriptor([4, 4]))
-    consolidator.consume_stream_datum(datum(0, 2))
-    consolidator.update_from_stream_resource(resource(TIFF, uid="2", template="b_{:d}"))
-    consolidator.consume_stream_datum(datum(2, 4, uid="2"))
-    assert names(consolidator) == ["a_0", "a_1", "b_0", "b_1"]
-
-
-def test_indices_may_begin_anew_with_each_resource() -> None:
-    # As ophyd-async counts when a detector is prepared again.
-    consolidator = consolidator_factory(resource(TIFF, template="a_{:d}"), descriptor([4, 4]))
-    consolidator.consume_stream_datum(datum(0, 2))
-    consolidator.update_from_stream_resource(resource(TIFF, uid="2", template="b_{:d}"))
-    consolidator.consume_stream_datum(datum(0, 2, uid="2", seq_nums=(3, 5)))
-    consolidator.consume_stream_datum(datum(2, 4, uid="2", seq_nums=(5, 7)))
-    assert names(consolidator) == ["a_0", "a_1", "b_0", "b_1", "b_2", "b_3"]
-    assert consolidator.shape == (6, 4, 4)
-
-
-@pytest.mark.parametrize("mimetype", [TIFF, BYTES])
-def test_each_resource_has_its_own_directory(mimetype: str) -> None:
-    first = resource(mimetype, "file://localhost/a/", template="{:d}")
-    second = resource(mimetype, "file://localhost/b/", uid="2", template="{:d}")
-    consolidator = consolidator_factory(first, descriptor([4, 4]))
-    consolidator.consume_stream_datum(datum(0, 1))
-    consolidator.update_from_stream_resource(second)
-    consolidator.consume_stream_datum(datum(1, 2, uid="2"))
-    consolidator.consume_stream_datum(datum(1, 2))  # the first goes on
-    assert [asset.data_uri[16:] for asset in consolidator.assets] == ["/a/0", "/b/0", "/a/1"]
-    assert [asset.num for asset in consolidator.assets] == [0, 1, 2]
-
-
-def test_resource_of_two_descriptors_counts_on() -> None:
-    # The documents of one old Resource come again for each descriptor that uses it.
-    consolidator = consolidator_factory(resource(TIFF, template="{:d}"), descriptor([4, 4]))
-    consolidator.consume_stream_datum(datum(0, 2))
-    consolidator.update_from_stream_resource(resource(TIFF, uid="2", template="{:d}"))
-    consolidator.consume_stream_datum(datum(2, 3, uid="2"))
-    assert names(consolidator) == ["0", "1", "2"]
-
-
-def test_a_file_is_registered_once() -> None:
-    # Tiled refuses to create a node with a file twice.
-    consolidator = consolidator_factory(resource(TIFF, template="{:d}"), descriptor([4, 4]))
-    for _ in range(3):
-        consolidator.consume_stream_datum(datum(0, 1))
-    assert names(consolidator) == ["0"]
-    assert consolidator.shape == (3, 4, 4)
-    assert len(consolidator.notes) == 1
-
-
 # -- formats --------------------------------------------------------------------------------------
 
 
@@ -372,7 +192,7 @@ def test_hdf5_files_of_several_resources_follow_one_another() -> None:
 def test_hdf5_files_must_be_alike(other: Document) -> None:
     consolidator = consolidator_factory(resource(HDF5, dataset="/x"), descriptor())
     before = consolidator.get_data_source()
-    with pytest.raises(InvalidDocument, match="'det'.*'second'"):
+    with pytest.raises(InvalidDocument, match=r"'det'.*'second'"):
         consolidator.update_from_stream_resource(resource(HDF5, uid="second", **other))
     assert consolidator.get_data_source() == before
 
@@ -574,7 +394,7 @@ def test_datum_without_ranges_is_refused_and_changes_nothing(
 
 
 def test_class_refuses_other_types() -> None:
-    with pytest.raises(InvalidDocument, match="TIFFConsolidator cannot handle.*x-hdf5"):
+    with pytest.raises(InvalidDocument, match=r"TIFFConsolidator cannot handle.*x-hdf5"):
         TIFFConsolidator(resource(HDF5), descriptor())
     with pytest.raises(ValueError, match="cannot handle"):
         BytesConsolidator(resource(HDF5), descriptor())
@@ -643,124 +463,3 @@ def test_own_image_format_needs_a_name_only() -> None:
     )
     consolidator.consume_stream_datum(datum(0, 1))
     assert names(consolidator) == ["0.cbf"]
-
-
-# -- any split of the datums ----------------------------------------------------------------------
-
-MIMETYPES = st.sampled_from([HDF5, TIFF, JPEG, NPY, CSV, BYTES])
-SIZES = st.lists(st.integers(1, 6), max_size=3)
-
-
-@st.composite
-def documents(draw: st.DrawFn) -> tuple[Document, Document]:
-    """A StreamResource and a descriptor, any options of which make sense."""
-    mimetype = draw(MIMETYPES)
-    shape = draw(SIZES)
-    parameters: Document = {"dataset": "/x"}
-    optional = {
-        "join_method": st.sampled_from(["stack", "concat"]),
-        "join_chunks": st.booleans(),
-        "chunk_shape": st.lists(st.integers(1, 5), max_size=3),
-        "multiplier": st.integers(1, 4),
-        "files_per_datum": st.integers(1, 3),
-        "slice": st.just("(:,0)"),
-        "sep": st.just(" "),
-        "spec": st.just("SPEC"),
-    }
-    for name in draw(st.lists(st.sampled_from(sorted(optional)), unique=True)):
-        parameters[name] = draw(optional[name])
-    template = st.sampled_from(["{:d}.x", "%s%s_%3.3d.x", "{:s}_{:04d}.x", "/%s_%d.x"])
-    if mimetype in (TIFF, JPEG) or draw(st.booleans()):
-        parameters |= {"template": draw(template), "filename": "name"}
-    more: Document = {"dtype_numpy": draw(st.sampled_from(["<u2", [["a", "<f8"], ["b", "<i4"]]]))}
-    if draw(st.booleans()):
-        more["dims"] = [f"dim_{i}" for i in range(len(shape))]
-    return resource(mimetype, **parameters), descriptor(shape, **more)
-
-
-def consume(
-    doc: Document, stream: Document, ranges: Iterable[Sequence[int]], factory: Any
-) -> tuple[DataSource, list[Any], Any]:
-    consolidator = factory(copy.deepcopy(doc), copy.deepcopy(stream))
-    patches = [consolidator.consume_stream_datum(datum(start, stop)) for start, stop in ranges]
-    return consolidator.get_data_source(), patches, consolidator
-
-
-@given(documents(), st.integers(1, 12), st.data())
-def test_any_split_of_the_datums_gives_the_same_data_source(
-    docs: tuple[Document, Document], rows: int, data: st.DataObject
-) -> None:
-    cuts = sorted(data.draw(st.sets(st.integers(0, rows)))) + [rows]
-    ranges = list(itertools.pairwise([0, *cuts]))
-    try:
-        once, (patch,), _ = consume(*docs, [(0, rows)], consolidator_factory)
-    except InvalidDocument:
-        with pytest.raises(InvalidDocument):
-            consume(*docs, ranges, consolidator_factory)
-        return
-    split, patches, _ = consume(*docs, ranges, consolidator_factory)
-    assert split == once
-    assert Patch.combine_patches(patches) == patch
-
-
-# -- the same as bluesky-tiled-plugins ------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def peer() -> ModuleType:
-    """The consolidators of bluesky-tiled-plugins, which readers know."""
-    return pytest.importorskip("bluesky_tiled_plugins.writing.consolidators")
-
-
-def plain(source: DataSource) -> Document:
-    """A data source for comparison: Tiled takes a file once, and dims must fit the shape."""
-    result = dataclasses.asdict(source)
-    assets = {asset.pop("data_uri"): asset for asset in result["assets"]}
-    result["assets"] = [(uri, {**asset, "num": i}) for i, (uri, asset) in enumerate(assets.items())]
-    if source.structure_family == StructureFamily.array:
-        dims, shape = result["structure"]["dims"], result["structure"]["shape"]
-        result["structure"]["dims"] = dims if dims and len(dims) == len(shape) else None
-    return result
-
-
-@pytest.mark.plugins
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Number of frames per file")
-@given(docs=documents(), rows=st.integers(0, 6), more=st.integers(0, 6))
-def test_data_source_is_that_of_bluesky_tiled_plugins(
-    peer: ModuleType, docs: tuple[Document, Document], rows: int, more: int
-) -> None:
-    ranges = [(0, rows), (rows, rows + more)]
-    try:
-        expected, patches, consolidator = consume(*docs, ranges, peer.consolidator_factory)
-    except (ValueError, IndexError):
-        return  # what it cannot describe, other tests are about
-    source, own_patches, own = consume(*docs, ranges, consolidator_factory)
-    assert plain(source) == plain(expected)
-    assert list(map(dataclasses.asdict, own_patches)) == list(map(dataclasses.asdict, patches))
-    assert own.metadata == consolidator.metadata
-
-
-@pytest.mark.plugins
-@pytest.mark.parametrize("mimetype", [HDF5, TIFF, BYTES])
-def test_files_of_two_resources_are_those_of_bluesky_tiled_plugins(
-    peer: ModuleType, mimetype: str
-) -> None:
-    parameters = {"dataset": "/x"} if mimetype == HDF5 else {"template": "a_{:d}"}
-    later = {"dataset": "/x"} if mimetype == HDF5 else {"template": "b_{:d}"}
-    first, second = "file://localhost/", "file://localhost/b" if mimetype == HDF5 else None
-    sources = []
-    for factory in (consolidator_factory, peer.consolidator_factory):
-        made = factory(resource(mimetype, first, **parameters), descriptor([4, 4]))
-        made.consume_stream_datum(datum(0, 2))
-        made.update_from_stream_resource(resource(mimetype, second or first, "2", **later))
-        made.consume_stream_datum(datum(2, 4, uid="2"))
-        sources.append(plain(made.get_data_source()))
-    assert sources[0] == sources[1]
-
-
-@pytest.mark.plugins
-def test_names_are_those_of_bluesky_tiled_plugins(peer: ModuleType) -> None:
-    for name in ("ConsolidatorBase", "MultipartRelatedConsolidator", "BytesConsolidator"):
-        theirs = {n for n in vars(getattr(peer, name)) if not n.startswith("_")}
-        assert theirs - {"get_adapter"} <= set(dir(globals()[name])) | {"structure"}
-    assert peer.CONSOLIDATOR_REGISTRY.keys() == CONSOLIDATOR_REGISTRY.keys()

@@ -159,9 +159,9 @@ CASES = [
     Case("None for the first array", "array", [None, [1, 2]], ARRAY, "float64",
          [[None, None], [1.0, 2.0]], {"shape": []}, ["seq_num 1: no value"]),
     Case("a number for an array", "array", [[1, 2], 5.0], ARRAY, "float64",
-         [[1.0, 2.0], [None, None]], ARRAY_F8, ["seq_num 2: 5.0 does not fit the array"]),
+         [[1.0, 2.0], [None, None]], ARRAY_F8, ["seq_num 2: 5.0 does not fit the type"]),
     Case("text for an array", "array", [[1, 2], ["a", "b"]], ARRAY, "float64",
-         [[1.0, 2.0], [None, None]], ARRAY_F8, ["seq_num 2: ['a', 'b'] does not fit the array"]),
+         [[1.0, 2.0], [None, None]], ARRAY_F8, ["seq_num 2: ['a', 'b'] does not fit the type"]),
     Case("never an array", "array", [None, None], ARRAY, "float64",
          [[None, None], [None, None]], ARRAY_F8, ["seq_num 1: no value", "seq_num 2: no value"]),
     # Arrays of several lengths

@@ -29,8 +29,11 @@ from .ragged_rows import RaggedRows
 from .scalars import arrow_type, json_text, plain_scalar
 from .schema import Declared, Place, column_type_exists
 
+LEFT_OUT = Misfit.LEFT_OUT
+"""Stands for a row whose value did not fit."""
+
 Rows = np.ndarray | list[Any]
-"""Parsed values: one block, or a list of one array a row, None where there is no value.
+"""Parsed values: one block, or a list of one array a row, None or `LEFT_OUT` where there is none.
 
 A row that is no regular array (nested lists of differing lengths) stays a list.
 """
@@ -185,11 +188,11 @@ class ArrayType:
     def _row(self, value: Any, ordinal: int, misfits: Misfits) -> Any:
         value = plain_scalar(value)
         if value is None:
-            misfits.add(self.key, Misfit.MISSING, ordinal)
             return None
         row = self._parse(value, ordinal, misfits)
         if row is None:
-            misfits.add(self.key, Misfit.FILLED, ordinal, value)
+            misfits.add(self.key, Misfit.LEFT_OUT, ordinal, value)
+            return LEFT_OUT
         return row
 
     def _parse(self, value: Any, ordinal: int, misfits: Misfits) -> Any:
@@ -273,7 +276,7 @@ class ArrayType:
         self, row: Any, dtype: np.dtype, fill: np.ndarray, ordinal: int, misfits: Misfits
     ) -> np.ndarray:
         """One row in the type of the node, with a note if that is not exact."""
-        if row is None:
+        if is_blank(row):
             return fill
         if dtype.kind == "U" and row.dtype.kind != "U":
             texts = [json_text(item) for item in row.ravel().tolist()]
@@ -298,7 +301,7 @@ class ArrayType:
         for _ in self.shape or (1,):
             list_type = pa.list_(list_type)
         with np.errstate(all="ignore"):
-            lists = [None if row is None else row.astype(dtype).tolist() for row in rows]
+            lists = [None if is_blank(row) else row.astype(dtype).tolist() for row in rows]
         return pa.array(lists, list_type)
 
     def pack_json(self, rows: Rows) -> pa.Array:
@@ -314,7 +317,7 @@ class ArrayType:
                 if row.dtype.kind in "iuf" and wanted.kind in "iuf" and all_fit(row, wanted):
                     row = row.astype(wanted)
                 row = row.tolist()
-            texts.append(None if row is None else json_text(row))
+            texts.append(None if is_blank(row) else json_text(row))
         return pa.array(texts, pa.string())
 
     def list_type_of(self) -> pa.DataType:
@@ -337,3 +340,8 @@ class ArrayType:
         for i, row in enumerate(rows):
             if not all_fit(np.atleast_1d(row), dtype):
                 misfits.add(self.key, Misfit.NEAREST, start + i, row)
+
+
+def is_blank(row: Any) -> bool:
+    """Whether a parsed row has no value."""
+    return row is None or row is LEFT_OUT

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .arrays import ArrayType, Rows
+from .arrays import ArrayType, Rows, is_blank
 from .batch import Source
 from .limits import Limits
 from .misfits import Misfit, Misfits
 from .ordinals import Ranges
 from .ragged_rows import RaggedRows
-from .scalars import ScalarType, exact_or_nearest
+from .scalars import ScalarType, exact_or_nearest, plain_scalar
 from .schema import Declared, Place, column_type_exists
 from .steps import Content
 
@@ -67,9 +67,10 @@ class Field:
         self.name = name
         self.node = node
         self.stored_in: str | None = None
+        self._blank = Ranges()
         self._missing = Ranges()
+        self._blank.extend(range(born))
         self._missing.extend(range(born))
-        self._born = born
         self._limits = limits
         self._array: ArrayType | None = None
         self._scalar: ScalarType | None = None
@@ -82,12 +83,27 @@ class Field:
     @property
     def place(self) -> Place:
         """Where the values go, given all that was seen so far."""
-        return Place.COLUMN if self._array is None else self._array.place
+        if self._scalar is not None and self._scalar_in_column:
+            return Place.COLUMN
+        return self._as_array.place
+
+    @property
+    def _scalar_in_column(self) -> bool:
+        scalar = self._scalar
+        return scalar is not None and scalar.fits_column and self._limits.has_column(scalar.dtype)
+
+    @property
+    def _as_array(self) -> ArrayType:
+        """The values in a node of their own, for scalars that no column can hold."""
+        if self._array is None:
+            assert self._scalar is not None
+            self._array = ArrayType(self.declared, self._limits, needs=self._scalar.needs)
+        return self._array
 
     @property
     def known(self) -> bool:
         """Whether there is anything yet to make a column or a node from."""
-        return self._array is None or self._array.known
+        return self._scalar is not None or self._as_array.known
 
     @property
     def form(self) -> Any:
@@ -96,117 +112,105 @@ class Field:
         if place is Place.COLUMN:
             assert self._scalar is not None
             return self._scalar.arrow_type
-        assert self._array is not None
         if place is Place.JSON:
             return pa.string()
+        array = self._as_array
         if place is Place.LIST:
-            return self._array.list_type_of()
-        dtype = self._array.dtype if place is Place.ARRAY else self._array.ragged_dtype
-        return (place, dtype.str if dtype.fields is None else dtype.descr, self._array.shape)
+            return array.list_type_of()
+        dtype = array.dtype if place is Place.ARRAY else array.ragged_dtype
+        return (place, dtype.str if dtype.fields is None else dtype.descr, array.shape)
 
     @property
     def row_shape(self) -> tuple[int | None, ...]:
         """Shape of a row of the node; None where it varies."""
-        assert self._array is not None
-        return self._array.shape or ()
+        return self._as_array.shape or ()
 
     @property
     def node_dtype(self) -> np.dtype:
         """Data type of the node."""
-        assert self._array is not None
-        return self._array.dtype
+        return self._as_array.dtype
 
     def settle(self) -> None:
         """Decide on a place for a key that never had a value."""
-        if self._array is not None:
-            self._array.settle()
+        if self._scalar is None:
+            self._as_array.settle()
 
     def absorb(self, values: Sequence[Any], start: int, misfits: Misfits) -> Parsed:
         """Parse the values of consecutive rows and let type and place follow them."""
-        if self._array is None:
-            column = self._absorb_scalars(values, start, misfits)
-            if column is not None:
-                return column
-        assert self._array is not None
-        return self._array.absorb(values, start, misfits)
-
-    def _absorb_scalars(
-        self, values: Sequence[Any], start: int, misfits: Misfits
-    ) -> pa.Array | None:
-        assert self._scalar is not None
-        noted = Misfits()
-        if not self._limits.has_column(self._scalar.dtype):
-            self._leave_table()
-            return None
-        try:
+        if self._scalar is not None:
+            noted = Misfits()
             column = self._scalar.encode(values, start, noted)
-        except (pa.ArrowException, TypeError):
-            column = None  # the values have asked for a type that is no column: complex numbers
-            if column_type_exists(self._scalar.dtype):
-                raise
-        stays = (
-            column is not None
-            and self._scalar.readable_as_column
-            and self._limits.has_column(self._scalar.dtype)
-        )
-        if not stays:
-            self._leave_table()
-            return None
-        assert column is not None
-        if not self._limits.has_nul and pa.types.is_string(column.type):
-            column = _without_nul(column, self.key, start, noted)
-        misfits.update(noted)
-        return column
-
-    def _leave_table(self) -> None:
-        """From now on the values have an array node of their own."""
-        assert self._scalar is not None
-        self._array = ArrayType(self.declared, self._limits, needs=self._scalar.needs)
+            if column is not None and self._scalar_in_column:
+                if not self._limits.has_nul and pa.types.is_string(column.type):
+                    column = _without_nul(column, self.key, start, noted)
+                misfits.update(noted)
+                return column
+        return self._as_array.absorb(values, start, misfits)
 
     def pack(self, parsed: Parsed, start: int, misfits: Misfits) -> Chunk:
         """Bring parsed values into the form in which they are sent."""
         if isinstance(parsed, pa.Array):
             return parsed
-        assert self._array is not None
-        place = self._array.place
+        array = self._as_array
+        place = array.place
         if place is Place.ARRAY:
-            return self._array.pack_block(parsed, start, misfits)
+            return array.pack_block(parsed, start, misfits)
         if place is Place.RAGGED:
-            return self._array.pack_ragged(parsed, start, misfits)
+            return array.pack_ragged(parsed, start, misfits)
         if place is Place.LIST:
-            return self._array.pack_lists(parsed)
-        return self._array.pack_json(parsed)
+            return array.pack_lists(parsed)
+        return array.pack_json(parsed)
 
-    def remember_missing(self, parsed: Parsed, start: int) -> None:
+    def remember_blank(self, parsed: Parsed, start: int) -> None:
         """Keep in mind which rows of the node hold fill values."""
         if isinstance(parsed, list):
+            self._blank.extend(start + i for i, row in enumerate(parsed) if is_blank(row))
             self._missing.extend(start + i for i, row in enumerate(parsed) if row is None)
 
-    def absent(self, count: int, misfits: Misfits) -> Chunk:
+    def note_missing(self, misfits: Misfits) -> None:
+        """Note the rows of the node that hold fill values because there was no value."""
+        if self.source is Source.DATA and self.place in (Place.ARRAY, Place.RAGGED):
+            for ordinal in self._missing:
+                misfits.add(self.key, Misfit.MISSING, ordinal)
+
+    def absent(self, count: int) -> Chunk:
         """The first `count` rows of a key that had no place until now."""
-        nothing: list[Any] = [None] * count
-        self.absorb(nothing[: self._born], 0, misfits)  # the others were noted when they came
-        return self.pack(self.absorb(nothing, 0, Misfits()), 0, misfits)
+        noted = Misfits()
+        return self.pack(self.absorb([None] * count, 0, noted), 0, noted)
 
     def again(self, content: Content, misfits: Misfits) -> Chunk:
         """Encode anew what a node holds, from row 0 on, after type or place have changed."""
+        if self._scalar is not None:
+            return self._scalars_again(content, misfits)
         if isinstance(content, pa.Table):
-            column = content[self.name].combine_chunks()
-            if self._array is None:
-                return self._recast(column, misfits)
-            if self._scalar is not None:  # it was a column of scalars
-                parsed = self.absorb(column.to_pylist(), 0, misfits)
-                self.remember_missing(parsed, 0)
-                return self.pack(parsed, 0, misfits)
-            lists: list[Any] = [
-                None if row is None else np.array(row) for row in column.to_pylist()
-            ]
-            return self.pack(lists, 0, misfits)
-        rows: list[Any] = list(content)
-        for ordinal in self._missing:
+            lists = content[self.name].to_pylist()
+            rows: list[Any] = [None if row is None else np.array(row) for row in lists]
+            return self.pack(rows, 0, misfits)
+        rows = list(content)
+        for ordinal in self._blank:
             if ordinal < len(rows):
                 rows[ordinal] = None
         return self.pack(rows, 0, misfits)
+
+    def _scalars_again(self, content: Content, misfits: Misfits) -> Chunk:
+        in_column = self._scalar_in_column
+        if isinstance(content, pa.Table):
+            column = content[self.name].combine_chunks()
+            if in_column:
+                return self._recast(column, misfits)
+            values = column.to_pylist()
+        else:
+            values = list(content)
+            for ordinal in self._blank:
+                if ordinal < len(values):
+                    values[ordinal] = None
+        if in_column:
+            assert self._scalar is not None
+            plain = [plain_scalar(value) for value in values]
+            return exact_or_nearest(plain, self._scalar.dtype, self.key, 0, misfits)
+        parsed = self._as_array.absorb(values, 0, misfits)
+        self.remember_blank(parsed, 0)
+        return self.pack(parsed, 0, misfits)
 
     def _recast(self, column: pa.Array, misfits: Misfits) -> pa.Array:
         assert self._scalar is not None
@@ -223,5 +227,5 @@ def _without_nul(column: pa.Array, key: str, start: int, misfits: Misfits) -> pa
     if not pc.any(has_nul).as_py():
         return column
     for index in np.flatnonzero(has_nul.to_numpy(zero_copy_only=False)):
-        misfits.add(key, Misfit.NULLED, start + int(index), column[int(index)].as_py())
+        misfits.add(key, Misfit.LEFT_OUT, start + int(index), column[int(index)].as_py())
     return pc.if_else(has_nul, pa.scalar(None, column.type), column)

@@ -20,11 +20,10 @@ MAX_TEXT = 20_000
 class Misfit(Enum):
     """What happened to a value that did not fit."""
 
-    NULLED = "does not fit the type of the column; the cell is empty"
-    FILLED = "does not fit the array; the row holds fill values"
-    NEAREST = "has no exact form in the type of the column; the nearest one is stored"
+    LEFT_OUT = "does not fit the type of the key; the cell is empty, or holds fill values"
+    NEAREST = "has no exact form in the type of the key; the nearest one is stored"
     AS_TEXT = "is not text; it is stored as text"
-    MISSING = "no value; the row of the array holds fill values"
+    MISSING = "no value; the row of the node holds fill values"
 
 
 @dataclass

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from .metadata import to_json
 from .misfits import Misfit, Misfits
 from .numeric import FLOAT_EXACT, Needs, Number, all_fit, fits
-from .schema import TEXT
+from .schema import TEXT, column_type_exists
 
 _NONE = type(None)
 # The exact types that Arrow converts without changing a value in silence: it would take bytes
@@ -65,15 +65,17 @@ class ScalarType:
         return arrow_type(self.dtype)
 
     @property
-    def readable_as_column(self) -> bool:
-        """Whether Tiled can read the column back exactly.
+    def fits_column(self) -> bool:
+        """Whether the values can be a column that Tiled reads back exactly.
 
         It reads through pandas, where an integer column with an empty cell becomes floats: with
         an integer beyond 2**53 in it, it would come back changed, or not at all.
         """
-        return not (self._has_null and self._has_large)
+        dtype = self.dtype
+        unreadable = self._has_null and self._has_large and dtype.kind in "iu"
+        return column_type_exists(dtype) and not unreadable
 
-    def encode(self, values: Sequence[Any], start: int, misfits: Misfits) -> pa.Array:
+    def encode(self, values: Sequence[Any], start: int, misfits: Misfits) -> pa.Array | None:
         """Convert the values of consecutive rows, widening the type if they need it.
 
         Parameters
@@ -87,13 +89,15 @@ class ScalarType:
 
         Returns
         -------
-        pyarrow.Array
-            Of type `arrow_type` as it is after the call.
+        pyarrow.Array or None
+            Of type `arrow_type` as it is after the call; None if the values ask for a type that
+            no column has.
         """
         column = self._convert_fast(values)
         if column is None:
             column = self._convert(values, start, misfits)
-        self._look_at(column)
+        if column is not None:
+            self._look_at(column)
         return column
 
     def _convert_fast(self, values: Sequence[Any]) -> pa.Array | None:
@@ -114,7 +118,7 @@ class ScalarType:
         except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
             return None
 
-    def _convert(self, values: Sequence[Any], start: int, misfits: Misfits) -> pa.Array:
+    def _convert(self, values: Sequence[Any], start: int, misfits: Misfits) -> pa.Array | None:
         if self.declared.kind == "U":
             texts = [as_text(value, self.key, start + i, misfits) for i, value in enumerate(values)]
             return pa.array(texts, pa.string())
@@ -122,6 +126,8 @@ class ScalarType:
         for number in numbers:
             if number is not None:
                 self.needs.add(number, self.declared)
+        if not column_type_exists(self.dtype):
+            return None
         return exact_or_nearest(numbers, self.dtype, self.key, start, misfits)
 
     def numbers(self, values: Sequence[Any], start: int, misfits: Misfits) -> list[Number | None]:
@@ -130,7 +136,7 @@ class ScalarType:
         for i, value in enumerate(values):
             number = plain_scalar(value)
             if number is not None and not isinstance(number, _NUMBERS):
-                misfits.add(self.key, Misfit.NULLED, start + i, value)
+                misfits.add(self.key, Misfit.LEFT_OUT, start + i, value)
                 number = None
             numbers.append(number)
         return numbers
@@ -176,7 +182,7 @@ def as_text(value: Any, key: str, ordinal: int, misfits: Misfits) -> str | None:
         try:
             plain.encode()
         except UnicodeEncodeError:  # a lone surrogate: no database takes it
-            misfits.add(key, Misfit.NULLED, ordinal, value)
+            misfits.add(key, Misfit.LEFT_OUT, ordinal, value)
             return None
         return plain
     misfits.add(key, Misfit.AS_TEXT, ordinal, value)

@@ -221,7 +221,7 @@ class Stream:
         for name, fields in layout.items():
             chunks = [field.pack(parsed[field], start, misfits) for field in fields]
             if start and name not in self._forms and name not in rebuilt:
-                before = [field.absent(start, misfits) for field in fields]
+                before = [field.absent(start) for field in fields]
                 steps.append(self._append(name, fields, before, 0))
             if len(batch):
                 steps.append(self._append(name, fields, chunks, start))
@@ -239,7 +239,7 @@ class Stream:
     def commit(self, plan: Plan) -> None:
         """Take note that the steps of a plan are carried out."""
         for field, parsed in plan.parsed.items():
-            field.remember_missing(parsed, self.stored)
+            field.remember_blank(parsed, self.stored)
         self._seq_nums.extend(_integers(plan.batch.column(Source.SEQ_NUM), self.stored))
         self.stored += len(plan.batch)
         self._misfits.update(plan.misfits)
@@ -257,7 +257,9 @@ class Stream:
         return [self._node(name) for name in plan.layout if name not in self._forms]
 
     def notes(self) -> list[str]:
-        """What was not stored as it came, in words."""
+        """What was not stored as it came, in words; once all rows are stored."""
+        for field in self._fields:
+            field.note_missing(self._misfits)
         return [*self._notes, *self._misfits.notes(self.name, self._seq_nums.__getitem__)]
 
     @property
@@ -302,7 +304,7 @@ class Stream:
         self, fields: Sequence[Field], contents: Mapping[str, Content], misfits: Misfits
     ) -> list[Chunk]:
         return [
-            field.absent(self.stored, misfits)
+            field.absent(self.stored)
             if field.stored_in is None
             else field.again(contents[field.stored_in], misfits)
             for field in fields

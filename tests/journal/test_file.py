@@ -327,7 +327,7 @@ def test_a_document_that_cannot_be_encoded(journal):
     loop: dict[str, object] = {}
     loop["loop"] = loop
     for doc in (loop, {}):
-        with pytest.raises(JournalError, match="cannot hold a event document"):
+        with pytest.raises(JournalError, match="cannot hold the event document"):
             journal.append("event", doc)
     assert read(journal.path) == EVENTS[:1]
 

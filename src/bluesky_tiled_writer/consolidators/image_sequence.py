@@ -87,7 +87,7 @@ class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
         if self.metadata.get("frame_per_point"):
             return 1
         chunk, datum = self.chunk_shape, self.datum_shape
-        of_frames = len(chunk) == len(datum) and chunk[1:] == datum[1:]
+        of_frames = len(chunk) == len(datum) > 1 and chunk[1:] == datum[1:]
         return chunk[0] if of_frames and self._frames % chunk[0] == 0 else self._frames
 
     def _file_chunks(self) -> tuple[tuple[int, ...], ...] | None:

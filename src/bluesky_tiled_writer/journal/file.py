@@ -160,7 +160,9 @@ class JournalFile:
                 payload = self._encoder.encode([name, doc])
                 self._write(encode_frame(self._marker, self.size, payload))
             except CodecError as error:
-                self._failure = JournalError(f"The journal cannot hold a {name} document: {error}")
+                self._failure = JournalError(
+                    f"The journal cannot hold the {name} document: {error}"
+                )
                 raise self._failure from error
 
     def sync(self) -> None:

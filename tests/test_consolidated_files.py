@@ -1,0 +1,224 @@
+"""Which files the documents name, and in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from external_files import (
+    BYTES,
+    HDF5,
+    NPY,
+    TIFF,
+    Document,
+    datum,
+    descriptor,
+    names,
+    resource,
+)
+from tiled.ndslice import NDSlice
+from tiled.structures.data_source import Asset
+
+from bluesky_tiled_writer.consolidators import (
+    consolidator_factory,
+)
+from bluesky_tiled_writer.consolidators.numbered import compile_template
+
+# -- file names -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "filename", "number", "name"),
+    [
+        ("{:05d}.tif", "", 7, "00007.tif"),
+        ("{:s}_{:05d}.tif", "scan", 7, "scan_00007.tif"),
+        ("%s_%05d.tif", "scan", 7, "scan_00007.tif"),
+        ("%s%s_%6.6d.tif", "scan", 7, "scan_000007.tif"),
+        ("%s%s_%.4d.tif", "scan", 7, "scan_0007.tif"),
+        ("%s%s_%3d.tif", "scan", 7, "scan_  7.tif"),
+        ("%s%s_%-3d.tif", "scan", 7, "scan_7  .tif"),
+        ("%s%s_%+04d.tif", "scan", 7, "scan_+007.tif"),
+        ("%s_%d.npy", "", 7, "_7.npy"),
+        ("%s_%d%%.tif", "scan", 7, "scan_7%.tif"),
+        ("{:d}.tif", "not asked for", 7, "7.tif"),
+        pytest.param("%s_%d.tif", "{a}100%d", 7, "{a}100%d_7.tif", id="name is literal"),
+        pytest.param("{:s}_{:d}.tif", "{a}", 7, "{a}_7.tif", id="name is literal, new style"),
+        pytest.param("%s.tif", "scan_%03d", 7, "scan_007.tif", id="number in the name"),
+        pytest.param("%s.tif", "scan_{:03d}", 7, "scan_007.tif", id="number in the name, new"),
+    ],
+)
+def test_template_of_either_style_gives_the_file_name(
+    template: str, filename: str, number: int, name: str
+) -> None:
+    assert compile_template(template, filename).format(number) == name
+
+
+@pytest.mark.parametrize(
+    ("uri", "template", "first"),
+    [
+        ("file://localhost/data/", "{:d}.tif", "file://localhost/data/0.tif"),
+        ("file://localhost/data", "/{:d}.tif", "file://localhost/data/0.tif"),
+        ("file://localhost/data/", "/{:d}.tif", "file://localhost/data/0.tif"),
+        ("file://localhost/data/abc", "_{:d}.tif", "file://localhost/data/abc_0.tif"),
+        pytest.param("file://localhost/d/{:d}.tif", "", "file://localhost/d/0.tif", id="in URI"),
+        pytest.param("file://localhost/d/%03d.tif", "", "file://localhost/d/000.tif", id="in URI%"),
+    ],
+)
+def test_uri_is_a_directory_or_the_start_of_a_name(uri: str, template: str, first: str) -> None:
+    consolidator = consolidator_factory(resource(TIFF, uri, template=template), descriptor([4, 4]))
+    assert consolidator.get_data_source().assets == []
+    consolidator.consume_stream_datum(datum(0, 1))
+    assert consolidator.assets == [Asset(first, is_directory=False, parameter="data_uris", num=0)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "parameters", "files", "orig_chunks"),
+    [
+        pytest.param([4, 4], {}, 2, None, id="a file a datum"),
+        pytest.param([3, 4, 4], {}, 2, None, id="pages in a file"),
+        pytest.param([3, 4, 4], {"multiplier": 3}, 6, ((1,) * 6, (4,), (4,)), id="multiplier"),
+        pytest.param([4, 4], {"multiplier": 3}, 6, ((1,) * 6, (4,), (4,)), id="multiplier alone"),
+        pytest.param([3, 4, 4], {"files_per_datum": 3}, 6, ((1,) * 6, (4,), (4,)), id="stated"),
+        pytest.param([3, 4, 4], {"chunk_shape": (1, 4, 4)}, 6, ((1,) * 6, (4,), (4,)), id="chunks"),
+        pytest.param(
+            [4, 2, 2], {"chunk_shape": (2, 2, 2)}, 4, ((1,) * 4, (2,), (2,), (2,)), id="2 a file"
+        ),
+        pytest.param(
+            [4, 2, 2],
+            {"files_per_datum": 2},
+            4,
+            ((1,) * 4, (2,), (2,), (2,)),
+            id="stated, 2",
+        ),
+        pytest.param([4, 2], {"join_method": "concat", "chunk_shape": [2]}, 4, None, id="appended"),
+        pytest.param([4, 2], {"join_method": "concat"}, 8, None, id="appended one by one"),
+    ],
+)
+def test_files_of_each_datum(
+    shape: list[int], parameters: Document, files: int, orig_chunks: Any
+) -> None:
+    consolidator = consolidator_factory(
+        resource(TIFF, template="{:d}.tif", **parameters), descriptor(shape)
+    )
+    consolidator.consume_stream_datum(datum(0, 2))
+    source = consolidator.get_data_source()
+    assert names(source) == [f"{i}.tif" for i in range(files)]
+    assert source.properties == ({"chunks": orig_chunks} if orig_chunks else {})
+
+
+def test_frames_that_do_not_fill_files_are_one_file_a_datum_with_a_note() -> None:
+    consolidator = consolidator_factory(
+        resource(TIFF, template="{:d}.tif", join_method="concat", chunk_shape=[2]),
+        descriptor([3, 4]),
+    )
+    consolidator.consume_stream_datum(datum(0, 2))
+    assert names(consolidator) == ["0.tif", "1.tif"]
+    assert consolidator.chunks == ((3, 3), (4,))
+    assert "'det'" in consolidator.notes[0]
+
+
+def test_numbers_begin_anew_with_each_resource() -> None:
+    consolidator = consolidator_factory(resource(TIFF, template="a_{:d}"), descriptor([4, 4]))
+    consolidator.consume_stream_datum(datum(0, 2))
+    consolidator.update_from_stream_resource(resource(TIFF, uid="2", template="b_{:d}"))
+    consolidator.consume_stream_datum(datum(2, 4, uid="2"))
+    assert names(consolidator) == ["a_0", "a_1", "b_0", "b_1"]
+
+
+def test_indices_may_begin_anew_with_each_resource() -> None:
+    # As ophyd-async counts when a detector is prepared again.
+    consolidator = consolidator_factory(resource(TIFF, template="a_{:d}"), descriptor([4, 4]))
+    consolidator.consume_stream_datum(datum(0, 2))
+    consolidator.update_from_stream_resource(resource(TIFF, uid="2", template="b_{:d}"))
+    consolidator.consume_stream_datum(datum(0, 2, uid="2", seq_nums=(3, 5)))
+    consolidator.consume_stream_datum(datum(2, 4, uid="2", seq_nums=(5, 7)))
+    assert names(consolidator) == ["a_0", "a_1", "b_0", "b_1", "b_2", "b_3"]
+    assert consolidator.shape == (6, 4, 4)
+
+
+@pytest.mark.parametrize("mimetype", [TIFF, BYTES])
+def test_each_resource_has_its_own_directory(mimetype: str) -> None:
+    first = resource(mimetype, "file://localhost/a/", template="{:d}")
+    second = resource(mimetype, "file://localhost/b/", uid="2", template="{:d}")
+    consolidator = consolidator_factory(first, descriptor([4, 4]))
+    consolidator.consume_stream_datum(datum(0, 1))
+    consolidator.update_from_stream_resource(second)
+    consolidator.consume_stream_datum(datum(1, 2, uid="2"))
+    consolidator.consume_stream_datum(datum(1, 2))  # the first goes on
+    assert [asset.data_uri[16:] for asset in consolidator.assets] == ["/a/0", "/b/0", "/a/1"]
+    assert [asset.num for asset in consolidator.assets] == [0, 1, 2]
+
+
+def test_resource_of_two_descriptors_counts_on() -> None:
+    # The documents of one old Resource come again for each descriptor that uses it.
+    consolidator = consolidator_factory(resource(TIFF, template="{:d}"), descriptor([4, 4]))
+    consolidator.consume_stream_datum(datum(0, 2))
+    consolidator.update_from_stream_resource(resource(TIFF, uid="2", template="{:d}"))
+    consolidator.consume_stream_datum(datum(2, 3, uid="2"))
+    assert names(consolidator) == ["0", "1", "2"]
+
+
+def test_a_file_is_registered_once() -> None:
+    # Tiled refuses to create a node with a file twice.
+    consolidator = consolidator_factory(resource(TIFF, template="{:d}"), descriptor([4, 4]))
+    for _ in range(3):
+        consolidator.consume_stream_datum(datum(0, 1))
+    assert names(consolidator) == ["0"]
+    assert consolidator.shape == (3, 4, 4)
+    assert len(consolidator.notes) == 1
+
+
+# -- and Tiled reads them -------------------------------------------------------------------------
+
+FRAMES = np.arange(4 * 2 * 3 * 5, dtype="<u2").reshape(4, 2, 3, 5)
+"""Of 4 datums, 2 frames each, 3 x 5 pixels."""
+
+
+@pytest.mark.parametrize(
+    ("mimetype", "per_file", "parameters"),
+    [
+        pytest.param(TIFF, 2, {"template": "{:d}.tif"}, id="a datum in a TIFF"),
+        pytest.param(TIFF, 1, {"template": "{:d}.tif", "multiplier": 2}, id="a frame in a TIFF"),
+        pytest.param(
+            TIFF, 1, {"template": "{:d}.tif", "chunk_shape": [1, 3, 5]}, id="the same, by chunks"
+        ),
+        pytest.param(NPY, 2, {}, id="a datum in a NPY"),
+        pytest.param(HDF5, 4, {"dataset": "/x", "join_method": "stack"}, id="two HDF5"),
+    ],
+)
+def test_tiled_reads_what_the_files_hold(
+    mimetype: str, per_file: int, parameters: Document, tmp_path: Path
+) -> None:
+    frames = FRAMES.reshape(-1, per_file, 3, 5)
+    uris = [f"file://localhost{tmp_path}/"] * 2
+    if mimetype == HDF5:
+        uris = [f"{uris[0]}{name}.h5" for name in "ab"]
+        for name, half in zip("ab", np.split(FRAMES, 2), strict=True):
+            with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+                file["x"] = half
+    elif mimetype == NPY:
+        uris = [uris[0] + "n"] * 2
+        for number, array in enumerate(frames):
+            np.save(tmp_path / f"n_{number}.npy", array)
+    else:
+        for number, array in enumerate(frames):
+            tifffile.imwrite(tmp_path / f"{number}.tif", array.squeeze())
+    consolidator = consolidator_factory(
+        resource(mimetype, uris[0], **parameters), descriptor([2, 3, 5], dtype_numpy="<u2")
+    )
+    consolidator.consume_stream_datum(datum(0, 2))
+    consolidator.update_from_stream_resource(resource(mimetype, uris[1], "2", **parameters))
+    consolidator.consume_stream_datum(datum(2, 4, uid="2"))
+    adapter = consolidator.init_adapter()
+    assert np.array_equal(adapter.read(), FRAMES)
+    assert np.array_equal(adapter.read(NDSlice(2, 1)), FRAMES[2, 1])
+
+
+def test_no_adapter_for_a_type_that_only_the_server_knows() -> None:
+    consolidator = consolidator_factory(resource("application/x-own"), descriptor())
+    with pytest.raises(ValueError, match="pass adapter_class"):
+        consolidator.init_adapter()
