@@ -9,24 +9,13 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from external_files import (
-    BYTES,
-    HDF5,
-    NPY,
-    TIFF,
-    Document,
-    datum,
-    descriptor,
-    names,
-    resource,
-)
+from external_files import BYTES, HDF5, NPY, TIFF, Document, datum, descriptor, names, resource
 from tiled.ndslice import NDSlice
 from tiled.structures.data_source import Asset
 
-from bluesky_tiled_writer.consolidators import (
-    consolidator_factory,
-)
+from bluesky_tiled_writer.consolidators import consolidator_factory
 from bluesky_tiled_writer.consolidators.numbered import compile_template
+from bluesky_tiled_writer.errors import InvalidDocument
 
 # -- file names -----------------------------------------------------------------------------------
 
@@ -160,6 +149,20 @@ def test_resource_of_two_descriptors_counts_on() -> None:
     consolidator.update_from_stream_resource(resource(TIFF, uid="2", template="{:d}"))
     consolidator.consume_stream_datum(datum(2, 3, uid="2"))
     assert names(consolidator) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("wrong", [{"template": "x"}, {"template": "{a}"}, {"files_per_datum": -1}])
+def test_resource_that_cannot_be_used_leaves_the_earlier_ones_alone(wrong: Document) -> None:
+    consolidator = consolidator_factory(
+        resource(HDF5, template="{:d}", dataset="/x"), descriptor([4, 4])
+    )
+    consolidator.consume_stream_datum(datum(0, 1))
+    before = consolidator.get_data_source()
+    with pytest.raises(InvalidDocument, match=r"'det' .*'second'"):
+        consolidator.update_from_stream_resource(resource(HDF5, uid="second", **wrong))
+    assert consolidator.get_data_source() == before
+    consolidator.consume_stream_datum(datum(1, 2))
+    assert names(consolidator) == ["0", "1"]
 
 
 def test_a_file_is_registered_once() -> None:

@@ -10,18 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from external_files import (
-    BYTES,
-    CSV,
-    HDF5,
-    JPEG,
-    NPY,
-    TIFF,
-    Document,
-    datum,
-    descriptor,
-    resource,
-)
+from external_files import BYTES, CSV, HDF5, JPEG, NPY, TIFF, Document, datum, descriptor, resource
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from tiled.structures.core import StructureFamily

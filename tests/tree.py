@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from tiled.client.composite import CompositeClient
-from tiled.client.container import Container
+from tiled.client.container import DEFAULT_STRUCTURE_CLIENT_DISPATCH, Container
+from tiled.utils import OneShotCachedMap
 
 
 def snapshot(node: Any) -> dict[str, Any]:
@@ -94,3 +95,11 @@ def stream_of(client: Container, uid: str, stream: str = "primary") -> Container
     """The plain container of a stream."""
     node = client[uid][stream]
     return node.base if isinstance(node, CompositeClient) else node
+
+
+def clients_without(package: str) -> OneShotCachedMap:
+    """The client classes that Tiled finds, less those of a package, in a map of our own."""
+    clients = DEFAULT_STRUCTURE_CLIENT_DISPATCH["numpy"]
+    found = {name: clients[name] for name in clients}
+    kept = {name: c for name, c in found.items() if c.__module__.split(".")[0] != package}
+    return OneShotCachedMap({name: lambda client=c: client for name, c in kept.items()})

@@ -47,6 +47,8 @@ class Intake:
 
     def expect(self, declared: Declared) -> None:
         """Expect values of a key with the events to come."""
+        self._close_segment()
+        self._rows = Rows((*self._rows.keys, declared.key))
         self._keys.add(declared.key)
         if declared.is_array:
             self._array_keys.append(declared.key)
@@ -89,13 +91,8 @@ class Intake:
         if data.keys() != self._keys:
             data = dict(data)
             self._check(data, doc.get("filled") or {}, doc.get("uid"))
-        if (
-            not self._rows
-            or not self._keys.issuperset(self._rows.keys)
-            or (len(self._keys) != len(self._rows.keys))
-        ):
-            self._close_segment()
-            self._rows = Rows(tuple(data) if data.keys() == self._keys else tuple(self._keys))
+        if not self._rows and data.keys() == self._keys:
+            self._rows = Rows(tuple(data))  # probably the order of all events that follow
         return self._rows, [data.get(key) for key in self._rows.keys]
 
     def event_page(self, doc: Mapping[str, Any]) -> None:

@@ -129,9 +129,9 @@ class ConsolidatorBase(ExternalFiles):
             If they cannot be joined; always, in this class, which knows no format.
         """
         raise self._invalid(
-            f"{type(self).__name__} cannot join the files of several stream resources, such as"
-            f" {stream_resource.get('uid')!r}",
+            f"{type(self).__name__} cannot join the files of several stream resources",
             hint="Override update_from_stream_resource in the class for this MIME type.",
+            uid=stream_resource.get("uid"),
         )
 
     # -- what Tiled needs to know ---------------------------------------------------------------

@@ -97,12 +97,13 @@ class ExternalFiles:
         mimetype = _field(stream_resource, "mimetype")
         if mimetype != self.mimetype:
             raise self._invalid(
-                f"a later stream resource ({stream_resource.get('uid')!r}) is of the type"
-                f" {mimetype!r}, but the first files are {self.mimetype!r}",
+                f"its MIME type is {mimetype!r}, but earlier files of the key are"
+                f" {self.mimetype!r}",
                 hint="All files of a data key in one stream must have the same format.",
+                uid=stream_resource.get("uid"),
             )
-        self._sres_uid = stream_resource.get("uid")
         self.uri = _field(stream_resource, "uri")
+        self._sres_uid = stream_resource.get("uid")
         self._sres_parameters = dict(stream_resource.get("parameters") or {})
 
     def _add_asset(self, uri: str) -> bool:
@@ -135,8 +136,9 @@ class ExternalFiles:
             )
         return start, stop
 
-    def _invalid(self, what: str, *, hint: str) -> InvalidDocument:
-        return InvalidDocument(f"{_subject(self.data_key, self._sres_uid)}: {what}.", hint=hint)
+    def _invalid(self, what: str, *, hint: str, uid: Any = None) -> InvalidDocument:
+        subject = _subject(self.data_key, uid or self._sres_uid)
+        return InvalidDocument(f"{subject}: {what}.", hint=hint)
 
 
 def _field(stream_resource: Document, name: str) -> Any:

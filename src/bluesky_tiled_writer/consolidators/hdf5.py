@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from .base import ConsolidatorBase
@@ -43,8 +42,7 @@ class HDF5Consolidator(ConsolidatorBase):
         InvalidDocument
             If the StreamResource does not name the dataset.
         """
-        self._check_dataset()
-        return _parameters(self._sres_parameters)
+        return _parameters(self)
 
     def update_from_stream_resource(self, stream_resource: Document) -> None:
         """Append another file with the same dataset.
@@ -60,20 +58,13 @@ class HDF5Consolidator(ConsolidatorBase):
             before, after = (_plain(parameters.get(name)) for parameters in (first, later))
             if before != after:
                 raise self._invalid(
-                    f"its {name} is {before!r}, but that of a later stream resource"
-                    f" ({stream_resource.get('uid')!r}) is {after!r}",
+                    f"its {name} is {after!r}, but that of earlier files of the key is {before!r}",
                     hint="All files of a data key in one stream must be alike.",
+                    uid=stream_resource.get("uid"),
                 )
         self._take_over(stream_resource)
         self._sres_parameters = first
         self._add_asset(self.uri)
-
-    def _check_dataset(self) -> None:
-        if "dataset" not in self._sres_parameters:
-            raise self._invalid(
-                "it does not say which dataset of the file is meant",
-                hint="Its parameters need a dataset, like '/entry/data/data'.",
-            )
 
 
 class MultipartHDF5Consolidator(MultipartRelatedConsolidator):
@@ -83,11 +74,16 @@ class MultipartHDF5Consolidator(MultipartRelatedConsolidator):
 
     def adapter_parameters(self) -> dict[str, Any]:
         """Say how to read the dataset, as `HDF5Consolidator` does."""
-        HDF5Consolidator._check_dataset(self)  # type: ignore[arg-type]
-        return _parameters(self._sres_parameters)
+        return _parameters(self)
 
 
-def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(files: ConsolidatorBase) -> dict[str, Any]:
+    given = files._sres_parameters
+    if "dataset" not in given:
+        raise files._invalid(
+            "it does not say which dataset of the file is meant",
+            hint="Its parameters need a dataset, like '/entry/data/data'.",
+        )
     return {
         "dataset": given["dataset"],
         **{name: given[name] for name in ("slice", "squeeze") if given.get(name)},

@@ -37,8 +37,8 @@ class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
                 f" divide the {self._frames} frames of a datum; taken as one file a datum."
             )
             self.chunk_shape = (self._frames,)
-        self.files_per_datum = self._files_per_datum()
-        self._open_series(number_needed=True)
+        self.files_per_datum = self._files_per_datum(stream_resource)
+        self._begin(self._series_of(stream_resource, number_needed=True))
 
     def consume_stream_datum(self, doc: Document) -> Patch:
         """Account for the rows of a StreamDatum, and register its files."""
@@ -55,9 +55,11 @@ class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
         InvalidDocument
             If they are of another type, or their template cannot be filled in.
         """
+        files_per_datum = self._files_per_datum(stream_resource)
+        series = self._series_of(stream_resource, number_needed=True)
         self._take_over(stream_resource)
-        self.files_per_datum = self._files_per_datum()
-        self._open_series(number_needed=True)
+        self.files_per_datum = files_per_datum
+        self._begin(series)
 
     def get_data_source(self) -> DataSource:
         """Compose what is registered in Tiled: a copy, which further documents do not change."""
@@ -69,11 +71,13 @@ class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
         """Frames in each datum."""
         return self.datum_shape[0] if self.datum_shape else 1
 
-    def _files_per_datum(self) -> int:
-        stated = self._sres_parameters.get("files_per_datum")
+    def _files_per_datum(self, stream_resource: Document) -> int:
+        stated = (stream_resource.get("parameters") or {}).get("files_per_datum")
         if stated and (not isinstance(stated, int) or stated < 1):
             raise self._invalid(
-                f"its files_per_datum is {stated!r}", hint="It must be an integer of at least 1."
+                f"its files_per_datum is {stated!r}",
+                hint="It must be an integer of at least 1.",
+                uid=stream_resource.get("uid"),
             )
         return stated or max(self._frames // self._frames_per_file(), 1)
 

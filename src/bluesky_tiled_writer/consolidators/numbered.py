@@ -55,6 +55,16 @@ def _new_style(match: re.Match[str]) -> str:
     return f"{{:{sign}{zero}{size or ''}d}}"
 
 
+def _join(uri: str, name: str) -> str:
+    return uri + (name.lstrip("/") if uri.endswith("/") else name)
+
+
+def _template_in_uri(uri: str) -> tuple[str, str]:
+    """Take the name out of a URI that is the template itself."""
+    head, slash, name = uri.rpartition("/")
+    return (head + slash, name) if _NUMBER.search(name) or _has_number(name) else (uri, "")
+
+
 def _has_number(template: str) -> bool:
     try:
         return any(name is not None for _, name, _, _ in Formatter().parse(template))
@@ -90,58 +100,53 @@ class NumberedFiles(ExternalFiles):
         self.template = ""
         self._indx_offset = 0
         self._repeated = False
-        self._series: dict[Any, _Series] = {}
         self._current = _Series(self.uri, "", numbered=False, offset=0)
+        self._series: dict[Any, _Series] = {}
+        self._by_names: dict[tuple[str, str], _Series] = {}
 
     def get_datum_uri(self, indx: int) -> str:
         """Name a file of the current series by its index; the URI itself without a template."""
         if not self.template:
             return self.uri
-        name = self.template.format(indx - self._indx_offset)
-        return self.uri + (name.lstrip("/") if self.uri.endswith("/") else name)
+        return _join(self.uri, self.template.format(indx - self._indx_offset))
 
-    def _open_series(self, *, number_needed: bool = False) -> None:
-        """Begin with the files of the current StreamResource.
+    def _series_of(self, stream_resource: Document, *, number_needed: bool) -> _Series:
+        """Find the files that a StreamResource names; it is not taken over yet.
 
         Raises
         ------
         InvalidDocument
             If its template cannot be filled in, or has no number although one is needed.
         """
-        parameters = self._sres_parameters
-        template = parameters.get("template") or ""
-        if not template and number_needed:
-            self.uri, template = self._template_in_uri()
-        self.template = compile_template(template, parameters.get("filename") or "")
-        self._indx_offset = 0
+        parameters = stream_resource.get("parameters") or {}
+        uri, given = stream_resource.get("uri", self.uri), parameters.get("template") or ""
+        if not given and number_needed:
+            uri, given = _template_in_uri(uri)
         try:
-            unnumbered = self.get_datum_uri(0) == self.get_datum_uri(1)
-        except (LookupError, ValueError) as error:
+            template = compile_template(given, parameters.get("filename") or "")
+            numbered = template.format(0) != template.format(1)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise self._invalid(
-                f"the file names in {template!r} cannot be made ({error!r})",
+                f"the file names in {given!r} cannot be made ({error!r})",
                 hint="A template has one number, like {:06d} or %06d, and perhaps %s for a name.",
+                uid=stream_resource.get("uid"),
             ) from error
-        if unnumbered and number_needed:
+        if number_needed and not numbered:
+            what = f"its template {given!r} has no number" if given else "it has no template"
             raise self._invalid(
-                f"all files would have the same name, since {template!r} has no number",
-                hint="A template needs a place for a number, like {:06d} or %06d.",
+                f"{what}, so that its files would all have the same name",
+                hint="Its parameters need a template, like {:06d}.tif or %s%s_%6.6d.tif.",
+                uid=stream_resource.get("uid"),
             )
         # The same names again (a resource that two descriptors use) are the same files.
-        names = (self.uri, self.template)
-        same = (known for known in self._series.values() if (known.uri, known.template) == names)
-        series = next(same, None) or _Series(*names, not unnumbered, offset=len(self.assets))
+        known = self._by_names.get((uri, template))
+        return known or _Series(uri, template, numbered, offset=len(self.assets))
+
+    def _begin(self, series: _Series) -> None:
+        """Go on with the files of the current StreamResource."""
+        self._by_names[series.uri, series.template] = series
         self._series[self._sres_uid] = series
         self._select(series)
-
-    def _template_in_uri(self) -> tuple[str, str]:
-        """Take the name out of a URI that is the template itself."""
-        head, slash, name = self.uri.rpartition("/")
-        if _NUMBER.search(name) or _has_number(name):
-            return head + slash, name
-        raise self._invalid(
-            "it has no template for the names of its files",
-            hint="Its parameters need a template, like {:06d}.tif or %s%s_%6.6d.tif.",
-        )
 
     def _select(self, series: _Series) -> None:
         self._current = series

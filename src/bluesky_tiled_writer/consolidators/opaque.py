@@ -27,7 +27,7 @@ class BytesConsolidator(NumberedFiles):
 
     def __init__(self, stream_resource: Document, descriptor: Document | None = None) -> None:
         super().__init__(stream_resource)
-        self._open_series()
+        self._begin(self._series_of(stream_resource, number_needed=False))
 
     def consume_stream_datum(self, doc: Document) -> Patch:
         """Register the files of the indices of a StreamDatum.
@@ -49,8 +49,9 @@ class BytesConsolidator(NumberedFiles):
         InvalidDocument
             If they are of another type, or their template cannot be filled in.
         """
+        series = self._series_of(stream_resource, number_needed=False)
         self._take_over(stream_resource)
-        self._open_series()
+        self._begin(series)
 
     def get_data_source(self) -> DataSource:
         """Compose what is registered in Tiled: a copy, which further documents do not change."""
