@@ -140,7 +140,6 @@ def test_bulk_events_may_be_of_several_streams(client: Container) -> None:
     assert columns(client, run.uid, "monitor")["x"] == [10.5, 11.5]
 
 
-@pytest.mark.xfail(strict=True, reason="KeyError from event_model, which packs them into a page")
 def test_bulk_events_need_not_have_the_same_keys(client: Container) -> None:
     run = RunBuilder()
     run.start()

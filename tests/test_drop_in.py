@@ -179,7 +179,6 @@ def test_an_option_that_nobody_knows_is_an_error(client: Container, http_server:
         TiledWriter.from_uri(http_server, batchsize=1)
 
 
-@pytest.mark.xfail(strict=True, reason="only options that the subclass names are taken as such")
 def test_a_subclass_is_made_by_the_constructors_too(http_server: str) -> None:
     class Mine(TiledWriter):
         def __init__(self, client: Any, *, proposal: str, **options: Any) -> None:
@@ -474,7 +473,6 @@ def test_no_uid_steers_the_path_of_a_backup(client: Container, tmp_path: Path, u
     assert backup_of(path.parent, path.stem) == run.docs
 
 
-@pytest.mark.xfail(strict=True, reason="the client is asked for a run that is not there")
 def test_a_run_that_is_backed_up_is_not_validated(client: Container, tmp_path: Path) -> None:
     with pytest.warns(DeprecationWarning, match="validate"):
         writer = TiledWriter(client, backup_directory=tmp_path, validate=True)

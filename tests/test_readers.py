@@ -395,6 +395,11 @@ def test_some_columns_of_a_wide_stream_can_be_read(client: Container, wide: RunB
     assert set(stream.read(["key_000", "seq_num"])) == {"key_000", "seq_num"}
 
 
+def test_a_wide_run_is_valid(client: Container, wide: RunBuilder) -> None:
+    with pytest.warns(UserWarning, match=LOCAL_VALIDATION):
+        assert client[wide.uid].validate() is True
+
+
 # -- without the plugins --------------------------------------------------------------------------
 
 

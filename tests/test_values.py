@@ -24,7 +24,7 @@ INF = float("inf")
 COLUMN, ARRAY, RAGGED = "column", "array", "ragged"
 
 
-class Color(str, Enum):
+class Color(str, Enum):  # noqa: UP042  # as devices define them
     RED = "red"
 
 
@@ -254,7 +254,7 @@ def test_name_that_sql_refuses_is_a_node_of_its_own(kind: str, storage_client: C
     keys = NAMES[kind]
     run = RunBuilder()
     run.start()
-    run.descriptor("primary", {key: "number" for key in keys} | {"plain": "number"})
+    run.descriptor("primary", dict.fromkeys(keys, "number") | {"plain": "number"})
     for i in range(3):
         run.event("primary", {key: i + n / 10 for n, key in enumerate(keys)} | {"plain": i})
     run.stop()

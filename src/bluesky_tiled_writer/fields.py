@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -183,8 +184,7 @@ class Field:
         if self._scalar is not None:
             return self._scalars_again(content, misfits)
         if isinstance(content, pa.Table):
-            lists = content[self.name].to_pylist()
-            rows: list[Any] = [None if row is None else np.array(row) for row in lists]
+            rows = [_row_of_cell(cell) for cell in content[self.name].to_pylist()]
             return self.pack(rows, 0, misfits)
         rows = list(content)
         for ordinal in self._blank:
@@ -219,6 +219,13 @@ class Field:
         if column.null_count == len(column) or not pa.types.is_floating(wanted):
             return column.cast(wanted)
         return exact_or_nearest(column.to_pylist(), self._scalar.dtype, self.key, 0, misfits)
+
+
+def _row_of_cell(cell: Any) -> Any:
+    """A row of an array that was a cell of the table: a list, or JSON."""
+    if cell is None:
+        return None
+    return np.array(json.loads(cell) if isinstance(cell, str) else cell)
 
 
 def _without_nul(column: pa.Array, key: str, start: int, misfits: Misfits) -> pa.Array:

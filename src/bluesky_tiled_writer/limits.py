@@ -5,6 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 
+def ragged_name(dtype: np.dtype) -> str:
+    """What a refusal of a ragged node of this type means.
+
+    They are kept as lists in a database: one that has no lists has none of any type, but for
+    uint64, which most databases do not have at all.
+    """
+    return "ragged u8" if dtype.str[1:] == "u8" else "ragged"
+
+
 class Limits:
     """What the databases behind one Tiled server cannot hold.
 
@@ -22,7 +31,7 @@ class Limits:
 
     def has_ragged(self, dtype: np.dtype) -> bool:
         """Whether there may be a ragged node of this type."""
-        return f"ragged {dtype.str[1:]}" not in self._refused
+        return "ragged" not in self._refused and ragged_name(dtype) not in self._refused
 
     @property
     def has_lists(self) -> bool:

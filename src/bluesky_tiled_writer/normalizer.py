@@ -30,6 +30,8 @@ RESERVED_KEYS = re.compile(r"time|seq_num|internal(_\d+)?")
 # not say what its elements are: those of events are left open, so that the values can tell.
 _NUMPY_TYPES = {"number": "<f8", "integer": "<i8", "boolean": "|b1", "string": "<U0"}
 _EXTERNAL_ARRAY = "<f8"
+_EXTERNAL = "EXTERNAL:"
+"""What `external` says where a descriptor has it, but empty; the schema wants a word."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class RunNormalizer(DocumentRouter):
         renamed = self._rename_reserved(doc)
         for data_key in data_keys.values():
             if "external" in data_key and data_key["external"] is None:
-                data_key["external"] = ""
+                data_key["external"] = _EXTERNAL
             internal_array = data_key.get("dtype") == "array" and "external" not in data_key
             _update_data_key(data_key, None if internal_array else _EXTERNAL_ARRAY)
         for configuration in (doc.get("configuration") or {}).values():
@@ -196,7 +198,7 @@ class RunNormalizer(DocumentRouter):
         doc = _shallow_copy(doc)
         if patch is not None:
             doc = patch(doc)
-        if facts is not None:
+        if facts is not None and _is_whole(doc):
             _rename(doc, facts.renamed)
             filled = doc.pop("filled", None) or {}
             self._leave_out(doc, {key for key in facts.external if not filled.get(key)})
@@ -211,7 +213,7 @@ class RunNormalizer(DocumentRouter):
             for event in unpack_event_page(doc):
                 self.event(event)
             return
-        if facts is not None and not facts.nothing:
+        if facts is not None and not facts.nothing and _is_whole(doc):
             doc = _shallow_copy(doc)
             _rename(doc, facts.renamed)
             filled = doc.pop("filled", None) or {}
@@ -325,6 +327,11 @@ def _shallow_copy(doc: Mapping[str, Any]) -> Document:
         if isinstance(doc.get(part), Mapping):
             doc[part] = dict(doc[part])
     return doc
+
+
+def _is_whole(doc: Mapping[str, Any]) -> bool:
+    """Whether an event has what there is to change; if not, the stream that takes it says so."""
+    return isinstance(doc.get("data"), Mapping) and isinstance(doc.get("timestamps"), Mapping)
 
 
 def _rename(doc: Document, renamed: Mapping[str, str]) -> None:

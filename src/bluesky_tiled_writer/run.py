@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ MAX_PENDING_BYTES = 64 * 2**20
 NOTES_KEY = "_run_normalizer_notes"
 """Where a normalizer leaves its notes in the stop document."""
 
+_NO_PATH = re.compile(r"[/?#\x00-\x1f\x7f]")
 _NOT_STREAM_METADATA = {"name", "object_keys", "run_start"}
 
 
@@ -70,7 +72,7 @@ class RunWriter(DocumentRouter):
     def start(self, doc: RunStart) -> None:
         """Create the container of the run."""
         start: dict[str, Any] = dict(doc)
-        self._uid = _path_segment(start.get("uid"), "start", "uid")
+        self._uid = _path_segment(start, "start", "uid")
         self._access_tags = start.pop("tiled_access_tags", None)
         specs = [_spec(spec) for spec in start.pop("tiled_specs", None) or ()]
         metadata = {"start": self._plain(start, "start")}
@@ -78,7 +80,13 @@ class RunWriter(DocumentRouter):
 
     def descriptor(self, doc: Any) -> None:
         """Create the container of a stream, or update the configuration of one that exists."""
-        name = _path_segment(doc.get("name"), "descriptor", "name")
+        name = _path_segment(doc, "descriptor", "name")
+        for field in ("uid", "data_keys"):
+            if field not in doc:
+                raise InvalidDocument(
+                    f"A descriptor document of the stream {name!r} has no {field}.",
+                    hint="Its events refer to its uid, and need their data keys declared.",
+                )
         if (stream := self._streams.get(name)) is None:
             self._streams[name] = self._by_descriptor[doc["uid"]] = self._new_stream(name, doc)
             return
@@ -215,14 +223,17 @@ class RunWriter(DocumentRouter):
         )
 
 
-def _path_segment(value: Any, kind: str, field: str) -> str:
+def _path_segment(doc: Mapping[str, Any], kind: str, field: str) -> str:
     """A uid or a name that becomes part of a path in Tiled."""
-    if not isinstance(value, str) or value in ("", ".", "..") or "/" in value or "\0" in value:
-        raise InvalidDocument(
-            f"A {kind} document has the {field} {value!r}, which cannot be part of a path.",
-            hint="It must be text that is not empty, not '.' or '..', and has no slash.",
-        )
-    return value
+    value = doc.get(field)
+    if isinstance(value, str) and value not in ("", ".", "..") and not _NO_PATH.search(value):
+        return value
+    raise InvalidDocument(
+        f"The {kind} document {doc.get('uid')!r} has the {field} {value!r}, which cannot be part"
+        " of a path.",
+        hint="It must be text that is not empty, not '.' or '..', and has no slash, question"
+        " mark, hash or control character.",
+    )
 
 
 def _spec(spec: Any) -> SpecName:

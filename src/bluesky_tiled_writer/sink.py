@@ -25,7 +25,7 @@ from tiled.structures.core import StructureFamily
 from tiled.structures.table import TableStructure
 
 from .errors import RequestRefused, RunExists, StorageError, StorageUnsupported
-from .limits import Limits
+from .limits import Limits, ragged_name
 from .ragged_rows import RaggedRows, in_columns
 from .requests import Path, Requests
 from .steps import (
@@ -295,7 +295,7 @@ class TiledSink:
         try:
             self._create_node(node, StructureFamily.ragged, asdict(structure))
         except RequestRefused as error:
-            if self.limits.learn(f"ragged {rows.dtype.str[1:]}"):
+            if self.limits.learn(ragged_name(rows.dtype)):
                 raise StorageUnsupported(str(error), status=error.status) from error
             raise
 

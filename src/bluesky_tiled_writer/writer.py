@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from event_model import (
+    DocumentNames,
     DocumentRouter,
     bulk_datum_to_datum_page,
-    bulk_events_to_event_pages,
 )
 from tiled.client import from_profile, from_uri
 from tiled.client.base import BaseClient
@@ -36,6 +36,11 @@ class _Run:
         self.uids: list[str] = []
         # Without a backup nothing stands between a document and the normalizer.
         self.take = feed if backup is None else self._take_safely
+
+    @property
+    def backed_up(self) -> bool:
+        """Whether the run is not in Tiled, but in the backup."""
+        return self._backup is not None and self._backup.in_use
 
     def _take_safely(self, name: str, doc: Any) -> None:
         assert self._backup is not None
@@ -128,7 +133,7 @@ class TiledWriter(DocumentRouter):
             )
 
     @classmethod
-    def from_uri(cls, uri: str, **kwargs: Any) -> TiledWriter:
+    def from_uri(cls, uri: str, **kwargs: Any) -> Self:
         """Connect to a server and write there.
 
         Parameters
@@ -142,7 +147,7 @@ class TiledWriter(DocumentRouter):
         return cls(from_uri(uri, **kwargs), **options)
 
     @classmethod
-    def from_profile(cls, profile: str, **kwargs: Any) -> TiledWriter:
+    def from_profile(cls, profile: str, **kwargs: Any) -> Self:
         """Connect as a Tiled profile says, and write there.
 
         Parameters
@@ -158,7 +163,7 @@ class TiledWriter(DocumentRouter):
     @classmethod
     def _options(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Take the options of the constructor out of keyword arguments."""
-        known = signature(cls).parameters.keys() - {"client"}
+        known = {*signature(TiledWriter).parameters, *signature(cls).parameters} - {"client"}
         return {name: kwargs.pop(name) for name in known & kwargs.keys()}
 
     def __repr__(self) -> str:
@@ -185,6 +190,11 @@ class TiledWriter(DocumentRouter):
                 raise self._unknown(name, doc, "descriptor") from None
             run.take(name, doc)
             return name, doc
+        if name not in DocumentNames.__members__:
+            raise InvalidDocument(
+                f"There is no kind of document called {name!r}.",
+                hint=f"There are {', '.join(DocumentNames.__members__)}.",
+            )
         return super().__call__(name, doc, validate)
 
     def start(self, doc: Any) -> None:
@@ -231,7 +241,7 @@ class TiledWriter(DocumentRouter):
         for known in run.uids:
             self._by_descriptor.pop(known, None)
             self._by_resource.pop(known, None)
-        if self._validate:
+        if self._validate and not run.backed_up:
             self._validate_run(uid)
 
     def _validate_run(self, uid: str) -> None:
@@ -263,8 +273,9 @@ class TiledWriter(DocumentRouter):
 
     def bulk_events(self, doc: Any) -> None:
         """Store events as they were grouped before there were pages."""
-        for page in bulk_events_to_event_pages(doc):
-            self.event_page(page)
+        for events in doc.values():
+            for event in events:
+                self("event", event)
 
     def resource(self, doc: Any) -> None:
         """Take a resource; one that names no run is for all that are open."""
