@@ -471,3 +471,33 @@ def test_large_arrays_are_stored_in_chunks_of_bounded_size(
     assert node.shape == (97, 10)
     assert max(node.chunks[0]) == 12
     np.testing.assert_array_equal(node.read()[:, 3], np.arange(97))
+
+
+class Broken:
+    """An object that nothing can be done with."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("no array")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_object_that_does_not_behave_costs_its_own_key_only(
+    client: Container, batch_size: int
+) -> None:
+    run = RunBuilder()
+    run.start()
+    array = data_key("array", [2], dtype_numpy="<f8")
+    run.descriptor("primary", {"x": array, "y": "number", "z": "number"})
+    run.event("primary", {"x": Broken(), "y": Broken(), "z": 1.5})
+    run.event("primary", {"x": [1, 2], "y": 2.5, "z": 3.5})
+    run.stop()
+    tree = write(client, run, batch_size)
+    nodes = tree["children"]["primary"]["children"]
+    assert nodes["internal"]["columns"]["z"] == ("double", [1.5, 3.5])
+    assert nodes["internal"]["columns"]["y"][1][0] is None
+    assert nodes["x"]["values"][0] == [None, None]
+    for key in ("x", "y"):
+        assert any(f"key {key!r}, seq_num 1: " in note for note in tree["metadata"]["notes"])

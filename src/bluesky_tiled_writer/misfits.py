@@ -79,7 +79,10 @@ def verbatim(value: Any) -> str:
     """A value as a person would type it in Python, arrays as lists."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:
+        text = object.__repr__(value)
     if len(text) > MAX_TEXT:
         return f"{text[:MAX_TEXT]}... ({len(text) - MAX_TEXT} characters more)"
     return text

@@ -6,6 +6,7 @@ were carried out.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,13 @@ from .fields import Chunk, Field, Parsed
 from .intake import Intake
 from .limits import Limits
 from .metadata import to_json
-from .misfits import Misfits
+from .misfits import Misfit, Misfits
 from .ordinals import SeqNums
 from .ragged_rows import RaggedRows
 from .schema import Declared, Names, Place, dimension_names, parts, timestamp_name
 from .steps import AppendRows, Content, ExtendArray, ExtendRagged, Node, Rebuild
+
+logger = logging.getLogger("bluesky_tiled_writer")
 
 _SEQ_NUM = Declared("seq_num", False, np.dtype("i8"), (), {})
 _TIME = Declared("time", False, np.dtype("f8"), (), {})
@@ -201,7 +204,7 @@ class Stream:
         """
         misfits, start = Misfits(), self.stored
         parsed = {
-            field: field.absorb(batch.column(field.source, field.key), start, misfits)
+            field: self._absorb(field, batch.column(field.source, field.key), start, misfits)
             for field in self._fields
         }
         if last and (start or len(batch)):
@@ -226,6 +229,16 @@ class Stream:
             if len(batch):
                 steps.append(self._append(name, fields, chunks, start))
         return Plan(rebuild, rebuilt, rebuilt_misfits, steps, batch, misfits, parsed, layout, forms)
+
+    def _absorb(self, field: Field, values: Sequence[Any], start: int, misfits: Misfits) -> Parsed:
+        try:
+            return field.absorb(values, start, misfits)
+        except Exception:
+            # An object that does not behave costs its key these rows, and nothing else.
+            logger.exception("Stream %r: values of %r could not be read", self.name, field.key)
+            for ordinal, value in enumerate(values, start):
+                misfits.add(field.key, Misfit.LEFT_OUT, ordinal, value)
+            return field.absorb([None] * len(values), start, misfits)
 
     def commit_rebuild(self, plan: Plan) -> None:
         """Take note that the rebuild of a plan is carried out."""

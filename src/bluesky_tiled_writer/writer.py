@@ -17,7 +17,7 @@ from tiled.client import from_profile, from_uri
 from tiled.client.base import BaseClient
 
 from .backup import Backup
-from .errors import DuplicateRun, InvalidDocument, StorageError, UnknownReference
+from .errors import DocumentError, DuplicateRun, InvalidDocument, UnknownReference
 from .limits import Limits
 from .normalizer import RunNormalizer
 from .run import RunWriter
@@ -49,7 +49,9 @@ class _Run:
             return
         try:
             self._feed(name, doc)
-        except StorageError as error:
+        except DocumentError:
+            raise  # it is the caller's, and costs this document only
+        except Exception as error:
             self._backup.use(error)
 
 
