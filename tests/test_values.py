@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from documents import RunBuilder, data_key
 from servers import Storage
+from tiled.client import from_context
 from tiled.client.container import Container
+from tiled.client.context import Context
 from tree import snapshot, stream_of
 
 from bluesky_tiled_writer import TiledWriter
@@ -199,46 +201,71 @@ def write(client: Container, run: RunBuilder, batch_size: int, **options: Any) -
     return snapshot(client[run.uid])
 
 
-def run_with(case: Case, batching: int | str) -> RunBuilder:
+def all_cases(batching: int | str) -> RunBuilder:
+    """A run with the values of every case: a stream for each number of rows, a key for each case.
+
+    Together, because that is how they meet in real runs, and because each run costs a while.
+    """
     run = RunBuilder()
     run.start()
-    run.descriptor("primary", {"x": data_key(case.dtype, **{"shape": [], **case.declared})})
-    if batching == "page":
-        run.event_page("primary", [{"x": value} for value in case.values])
-    else:
-        for value in case.values:
-            run.event("primary", {"x": value})
+    for count in sorted({len(case.values) for case in CASES}):
+        cases = {key_of(case): case for case in CASES if len(case.values) == count}
+        stream = f"rows_{count}"
+        run.descriptor(
+            stream,
+            {
+                key: data_key(case.dtype, **{"shape": [], **case.declared})
+                for key, case in cases.items()
+            },
+        )
+        rows = [{key: case.values[i] for key, case in cases.items()} for i in range(count)]
+        if batching == "page":
+            run.event_page(stream, rows)
+        else:
+            for row in rows:
+                run.event(stream, row)
     run.stop()
     return run
 
 
-@pytest.mark.parametrize("batching", BATCHINGS)
+def key_of(case: Case) -> str:
+    return f"x{CASES.index(case)}"
+
+
+@pytest.fixture(scope="module", params=BATCHINGS)
+def everything(request: pytest.FixtureRequest, storage_context: Context) -> dict[str, Any]:
+    """What Tiled holds of a run with all cases."""
+    size = 10_000 if request.param == "page" else request.param
+    return write(from_context(storage_context), all_cases(request.param), size)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_value_is_stored_as_documented(
-    case: Case, batching: int | str, storage_client: Container, storage: Storage
+    case: Case, everything: dict[str, Any], storage: Storage
 ) -> None:
-    size = 10_000 if batching == "page" else int(batching)
-    tree = write(storage_client, run_with(case, batching), size)
-    nodes = tree["children"]["primary"]["children"]
+    stream, key = f"rows_{len(case.values)}", key_of(case)
+    nodes = everything["children"][stream]["children"]
     columns = nodes["internal"]["columns"]
     where, type_, stored, notes = case.where, case.type, case.stored, case.notes
     if case.without and storage.name in case.without[0]:
         _, where, type_, stored = case.without
     if storage.name == "postgresql" and case.name == "embedded NUL":
         notes = ["'a\\x00b' does not fit", "'c\\x00' does not fit"]
-    assert columns["ts_x"][0] == "double"
+    elif where == COLUMN and case.name == "never an array, nor a shape":
+        notes = []
+    assert columns[f"ts_{key}"][0] == "double"
     if where == COLUMN:
-        assert columns["x"] == (type_, stored)
-        assert set(nodes) == {"internal"}
+        assert columns[key] == (type_, stored)
+        assert key not in nodes
     else:
-        assert nodes["x"]["family"] == where
-        assert (nodes["x"]["dtype"], nodes["x"]["values"]) == (type_, stored)
-        assert "x" not in columns
-    found = tree["metadata"].get("notes", [])
+        assert nodes[key]["family"] == where
+        assert (nodes[key]["dtype"], nodes[key]["values"]) == (type_, stored)
+        assert key not in columns
+    begin = f"Stream {stream!r}, key {key!r}, seq_num "
+    found = [note for note in everything["metadata"]["notes"] if note.startswith(begin)]
     assert len(found) == len(notes)
     for words, note in zip(notes, found, strict=True):
         assert words in note
-        assert note.startswith("Stream 'primary', key 'x', seq_num ")
 
 
 LONG = "k" * 61

@@ -184,7 +184,10 @@ class Field:
         if self._scalar is not None:
             return self._scalars_again(content, misfits)
         if isinstance(content, pa.Table):
-            rows = [_row_of_cell(cell) for cell in content[self.name].to_pylist()]
+            column = content[self.name].combine_chunks()
+            if self.place is Place.JSON and not pa.types.is_list(column.type):
+                return column.cast(pa.string())
+            rows = [_row_of_cell(cell) for cell in column.to_pylist()]
             return self.pack(rows, 0, misfits)
         rows = list(content)
         for ordinal in self._blank:
