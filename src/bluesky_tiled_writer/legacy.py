@@ -91,6 +91,7 @@ class LegacyResources:
         self._used: OrderedDict[str, Document] = OrderedDict()
         self._frames: dict[tuple[str, str], _Frames] = {}
         self._emitted: set[str] = set()
+        self._wrong: list[str] = []
         # By stream and data key, in the order of the events.
         self._waiting: dict[tuple[str, str], deque[_Reference]] = {}
 
@@ -196,16 +197,16 @@ class LegacyResources:
         Returns
         -------
         tuple of (list of (str, dict), list of str)
-            Documents to emit, and a note for each key with Datums that never came. Only their
-            own rows are missing.
+            Documents to emit, and a note for each key with Datums that never came, or that came
+            late and make no sense. Only their own rows are missing.
         """
         documents: list[NamedDocument] = []
-        notes = []
+        notes: list[str] = []
         for (stream, key), waiting in self._waiting.items():
             missing = []
             for reference in waiting:
                 if self._is_here(reference.datum_id):
-                    documents += self._documents(reference)
+                    documents += self._documents_or_note(reference)
                 else:
                     missing.append(reference)
             if missing:
@@ -216,7 +217,15 @@ class LegacyResources:
                     f" {missing[0].seq_num} the first)."
                 )
         self._waiting.clear()
-        return documents, notes
+        return documents, [*self._wrong, *notes]
+
+    def _documents_or_note(self, reference: _Reference) -> list[NamedDocument]:
+        """As `_documents`, but what is wrong with one Datum does not cost those after it."""
+        try:
+            return list(self._documents(reference))
+        except InvalidDocument as error:
+            self._wrong.append(str(error))
+            return []
 
     def _documents(self, reference: _Reference) -> Iterator[NamedDocument]:
         datum = self._take(reference.datum_id)
@@ -278,7 +287,7 @@ class LegacyResources:
         documents: list[NamedDocument] = []
         for key, waiting in list(self._waiting.items()):
             while waiting and self._is_here(waiting[0].datum_id):
-                documents += self._documents(waiting.popleft())
+                documents += self._documents_or_note(waiting.popleft())
             if not waiting:
                 del self._waiting[key]
         return documents
