@@ -71,22 +71,15 @@ class ExternalKeys:
     def __iter__(self) -> Iterator[ExternalKey]:
         return iter(self._keys.values())
 
-    def stream_datum(self, resource: Resource, doc: Mapping[str, Any]) -> ExternalKey:
-        """Take a StreamDatum; it must not change afterwards.
-
-        Returns
-        -------
-        ExternalKey
-            The key that it belongs to, which knows what is wrong with it, if anything is.
-        """
+    def key(self, resource: Resource) -> ExternalKey:
+        """Find the key that a resource is of; its node has a name from now on."""
         name = str(resource.doc.get("data_key", ""))
-        if (key := self._keys.get(name)) is None:
+        if name not in self._keys:
             node = Node(
                 self._run, self._stream, self._name_node(name), access_tags=self._access_tags
             )
-            key = self._keys[name] = ExternalKey(name, node, self._data_keys)
-        key.stream_datum(resource, doc)
-        return key
+            self._keys[name] = ExternalKey(name, node, self._data_keys)
+        return self._keys[name]
 
     @property
     def nodes(self) -> list[str]:
@@ -130,8 +123,16 @@ class ExternalKey:
         self._metadata: dict[str, Any] = {}
         self._notes: list[str] = []
 
+    def must_register(self, resource: Resource) -> bool:
+        """Whether to register what is pending before taking a datum of this resource.
+
+        Whether the files of a second resource can go on from those of the first depends on what
+        the server makes of the first, and must not depend on how many rows make a batch.
+        """
+        return self.pending > 0 and not self.registered and resource.uid not in self._resources
+
     def stream_datum(self, resource: Resource, doc: Mapping[str, Any]) -> None:
-        """Take a StreamDatum, unless the key is given up."""
+        """Take a StreamDatum, which must not change afterwards, unless the key is given up."""
         if self._given_up is not None:
             return
         try:

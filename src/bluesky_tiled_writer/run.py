@@ -175,7 +175,10 @@ class RunWriter(DocumentRouter):
                 f" {doc.get('stream_resource')!r}, which run {self._uid!r} does not have.",
                 hint="Send a stream_resource before its datums.",
             )
-        key = stream.external.stream_datum(resource, copy.deepcopy(dict(doc)))
+        key = stream.external.key(resource)
+        if key.must_register(resource):
+            self._register(key)
+        key.stream_datum(resource, copy.deepcopy(dict(doc)))
         if key.pending >= self._batch_size:
             self._register(key)
 
