@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import httpx
 import numpy as np
 import pytest
 import tifffile
@@ -23,7 +24,7 @@ from tree import stream_of, table_of
 
 from bluesky_tiled_writer import RunNormalizer, TiledWriter
 from bluesky_tiled_writer.consolidators import CONSOLIDATOR_REGISTRY, HDF5Consolidator
-from bluesky_tiled_writer.errors import UnknownReference
+from bluesky_tiled_writer.errors import ServerUnreachable, UnknownReference
 
 BATCH_SIZES = pytest.mark.parametrize("batch_size", [1, 2, 10_000])
 
@@ -610,6 +611,94 @@ def test_frames_that_come_with_events_and_in_files_have_nodes_of_their_own(
     np.testing.assert_array_equal(stream["img"].read().reshape(5, 4, 5), FRAMES[:5])
     np.testing.assert_array_equal(stream["img_"].read()[5], FRAMES[5])
     assert any("'img_'" in note for note in notes_of(client, run.uid))
+
+
+def test_a_key_that_cannot_be_the_name_of_a_node_is_stored_under_another(
+    client: Container, tmp_path: Path
+) -> None:
+    run = hdf5_run(write_hdf5(tmp_path / "a.h5", FRAMES), key="det?img")
+    emit(run.docs, TiledWriter(client))
+    np.testing.assert_array_equal(stream_of(client, run.uid)["det_img"].read(), FRAMES)
+    (note,) = notes_of(client, run.uid)
+    assert "'det?img'" in note
+    assert "'det_img'" in note
+
+
+@BATCH_SIZES
+@pytest.mark.parametrize("mimetype", [HDF5, TIFF])
+def test_a_datum_of_no_rows_is_no_trouble(
+    client: Container, tmp_path: Path, batch_size: int, mimetype: str
+) -> None:
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", {"img": external()})
+    if mimetype == HDF5:
+        uri, parameters = write_hdf5(tmp_path / "a.h5", FRAMES), DATASET
+    else:
+        uri, parameters = write_tiffs(tmp_path, FRAMES), {"template": "img_{:03d}.tif"}
+    resource = run.stream_resource("img", uri, mimetype, **parameters)
+    for start, stop in ((0, 0), (0, 6), (6, 6)):
+        run.stream_datum("primary", resource, start, stop)
+    run.stop()
+    emit(run.docs, TiledWriter(client, batch_size=batch_size))
+    np.testing.assert_array_equal(client[run.uid]["primary"]["img"].read(), FRAMES)
+
+
+def test_a_failure_of_the_server_leaves_the_rows_to_be_registered(
+    client: Container, tmp_path: Path
+) -> None:
+    run = hdf5_run(write_hdf5(tmp_path / "a.h5", FRAMES))
+    writer = TiledWriter(client)
+    emit(run.docs[:-1], writer)
+    failed: list[str] = []
+
+    def fail_once(request: Any) -> None:
+        if request.method == "PUT" and not failed:
+            failed.append(str(request.url))
+            raise httpx.ReadError("refused by the test")
+
+    hooks = client.context.http_client.event_hooks["request"]
+    hooks.append(fail_once)
+    try:
+        with pytest.raises(ServerUnreachable, match="data_source"):
+            emit(run.docs[-1:], writer)
+        emit(run.docs[-1:], writer)
+    finally:
+        hooks.remove(fail_once)
+    np.testing.assert_array_equal(client[run.uid]["primary"]["img"].read(), FRAMES)
+    assert client[run.uid].metadata["stop"]["exit_status"] == "success"
+
+
+def test_the_errors_of_files_are_backed_up_like_others(client: Container, tmp_path: Path) -> None:
+    run = hdf5_run(write_hdf5(tmp_path / "a.h5", FRAMES))
+    backup: dict[str, Any] = {}
+
+    def fail(request: Any) -> None:
+        if "/register/" in request.url.path:
+            raise RuntimeError("refused by the test")
+
+    hooks = client.context.http_client.event_hooks["request"]
+    hooks.append(fail)
+    try:
+        emit(run.docs, TiledWriter(client, backup_dictionary=backup))
+    finally:
+        hooks.remove(fail)
+    assert len(backup[run.uid]) == len(run.docs)
+
+
+def test_a_normalizer_of_a_beamline_may_add_specs(client: Container, tmp_path: Path) -> None:
+    class Own(RunNormalizer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.spec_to_mimetype["OWN_TIFF"] = TIFF
+
+    write_tiffs(tmp_path, FRAMES)
+    options: list[Any] = [{"normalizer": Own}, {"spec_to_mimetype": {"OWN_TIFF": TIFF}}]
+    for option in options:
+        run = legacy_run("OWN_TIFF", f"{tmp_path}/", late=False, paged=False, **AD_TIFF)
+        emit(run.docs, TiledWriter(client, **option))
+        frames = client[run.uid]["primary"]["img"].read().reshape(FRAMES.shape)
+        np.testing.assert_array_equal(frames, FRAMES)
 
 
 # -- requests -------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class LegacyResources:
     """
 
     def __init__(self, spec_to_mimetype: Mapping[str, str] | None = None) -> None:
-        self._mimetypes = mimetypes_by_spec(dict(spec_to_mimetype or {}))
+        self.mimetypes = mimetypes_by_spec(dict(spec_to_mimetype or {}))
         self._specs: dict[str, str] = {}
         self._resources: dict[str, Document] = {}
         self._datums: dict[str, Document] = {}
@@ -111,8 +111,8 @@ class LegacyResources:
             If it does not say where the files are.
         """
         spec = str(doc.get("spec") or "")
-        known = spec if spec in self._mimetypes else spec.upper()
-        today = of_today({**doc, "spec": spec.upper()}, self._mimetypes[known])
+        known = spec if spec in self.mimetypes else spec.upper()
+        today = of_today({**doc, "spec": spec.upper()}, self.mimetypes[known])
         self._specs[doc["uid"]] = spec.upper()
         self._resources[doc["uid"]] = today
         return self._arrived()
@@ -125,7 +125,7 @@ class LegacyResources:
         InvalidDocument
             If it does not say where the files are.
         """
-        return of_today(doc, self._mimetypes[str(doc.get("spec") or "")])
+        return of_today(doc, self.mimetypes[str(doc.get("spec") or "")])
 
     def marked(self, doc: Mapping[str, Any]) -> Document:
         """Copy a Datum and mark it with the spec of its Resource, if known, for patches."""

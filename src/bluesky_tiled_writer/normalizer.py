@@ -21,7 +21,6 @@ from event_model import (
 from .errors import DocumentError, InvalidDocument
 from .legacy import LegacyResources
 from .metadata import to_json
-from .resource_specs import mimetypes_by_spec
 
 Document = dict[str, Any]
 Patch = Callable[[Document], Document]
@@ -84,9 +83,9 @@ class RunNormalizer(DocumentRouter):
     ) -> None:
         super().__init__()
         self.patches = patches or {}
-        self.spec_to_mimetype = mimetypes_by_spec(spec_to_mimetype)
-        self.notes: list[str] = []
         self._legacy = LegacyResources(spec_to_mimetype)
+        self.spec_to_mimetype = self._legacy.mimetypes  # to which a subclass may add
+        self.notes: list[str] = []
         self._facts: dict[str, _StreamFacts] = {}
         self._noted: set[Any] = set()
         self._renamed_external: dict[str, str] = {}

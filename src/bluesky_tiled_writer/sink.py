@@ -136,7 +136,7 @@ class TiledSink:
         *,
         specs: Sequence[SpecName] = (),
         data_source: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> httpx.Response:
         body = {
             "id": path[-1],
             "structure_family": family,
@@ -146,8 +146,7 @@ class TiledSink:
             "access_tags": access_tags,
         }
         endpoint = "register" if data_source and data_source["assets"] else "metadata"
-        answer = self._requests.send("POST", endpoint, path[:-1], json_body=body, about=path)
-        return answer.json()
+        return self._requests.send("POST", endpoint, path[:-1], json_body=body, about=path)
 
     def _update_metadata(self, step: UpdateMetadata) -> None:
         # A JSON patch, and no merge patch, to which a None would mean "delete".
@@ -339,7 +338,7 @@ class TiledSink:
                 f"the server cannot read the MIME type {source.mimetype!r}", status=error.status
             ) from error
         uris = {asset.data_uri for asset in source.assets}
-        self._registered[node.path] = _Registered(answer["data_sources"][0]["id"], uris)
+        self._registered[node.path] = _Registered(answer.json()["data_sources"][0]["id"], uris)
 
     def _update_asset(self, step: UpdateAsset) -> None:
         known = self._registered[step.node.path]
