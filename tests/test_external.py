@@ -494,18 +494,23 @@ def test_a_consolidator_of_a_beamline_that_fails_costs_only_its_key(
     assert f"ZeroDivisionError: in {where}" in assert_only_the_good_one_is_stored(client, run)
 
 
-def test_a_key_that_is_given_up_keeps_what_is_registered(
-    client: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("batch_size", "rows"), [(1, 3), (2, 2), (10_000, 3)])
+def test_a_key_that_is_given_up_keeps_what_came_before(
+    client: Container,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batch_size: int,
+    rows: int,
 ) -> None:
     monkeypatch.setitem(CONSOLIDATOR_REGISTRY, HDF5, Broken)
     monkeypatch.setattr(Broken, "where", "consume later")
     monkeypatch.setattr(Broken, "supported_mimetypes", {HDF5})
     run = hdf5_run(write_hdf5(tmp_path / "a.h5", FRAMES))
-    emit(run.docs, TiledWriter(client, batch_size=2))
+    emit(run.docs, TiledWriter(client, batch_size=batch_size))
     node = client[run.uid]["primary"]["img"]
-    np.testing.assert_array_equal(node.read(), FRAMES[:2])
+    np.testing.assert_array_equal(node.read(), FRAMES[:rows])
     (note,) = notes_of(client, run.uid)
-    assert "2 of its rows" in note
+    assert f"{rows} of its rows" in note
     assert "ZeroDivisionError" in note
 
 

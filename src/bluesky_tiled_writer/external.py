@@ -120,7 +120,7 @@ class ExternalKey:
         self._patches: list[Patch] = []
         self._rows = 0
         self._given_up: str | None = None
-        self._metadata: dict[str, Any] = {}
+        self._metadata: dict[str, Any] | None = None  # as the node was made with
         self._notes: list[str] = []
 
     def must_register(self, resource: Resource) -> bool:
@@ -138,7 +138,23 @@ class ExternalKey:
         try:
             self._consume(resource, doc)
         except Exception as error:  # the class of a beamline may raise anything
+            datums = list(self._datums)
             self._give_up(error, resource)
+            self._begin_again(datums)
+
+    def _begin_again(self, datums: Sequence[tuple[Resource, Mapping[str, Any]]]) -> None:
+        """Take what came before a failure, after which a consolidator is in no known state.
+
+        Only as long as nothing is registered, since only so long all datums are kept.
+        """
+        if self.registered:
+            return
+        self._consolidator, self._resources = None, {}
+        try:
+            for resource, doc in datums:
+                self._consume(resource, doc)
+        except Exception:
+            self._drop_pending()
 
     def _consume(self, resource: Resource, doc: Mapping[str, Any]) -> None:
         if self._consolidator is None:
@@ -174,7 +190,8 @@ class ExternalKey:
         steps: list[RegisterAsset | UpdateAsset] = []
         if not self.registered:
             steps.append(RegisterAsset(replace(self.node, metadata=metadata), source))
-            self._metadata = metadata
+            if self._metadata is None:
+                self._metadata = metadata
         is_array = source.structure_family == "array"
         if is_array:  # right after the creation, too: it tells live subscribers of the block
             steps.append(UpdateAsset(self.node, source, tuple(patch.shape), tuple(patch.offset)))
@@ -186,9 +203,7 @@ class ExternalKey:
         """Take note that the steps are carried out."""
         self.registered = True
         self._rows += self.pending
-        self.pending = 0
-        self._patches.clear()
-        self._datums.clear()
+        self._drop_pending()
 
     def as_bytes(self, reason: str) -> None:
         """Register the files as bytes instead; give the key up where they are that already."""
@@ -209,11 +224,12 @@ class ExternalKey:
 
     def new_metadata(self) -> Metadata:
         """What the metadata of the node lack, once all is registered; most often nothing."""
-        if not self.registered:
+        if not self.registered or self._metadata is None:
             return {}
+        current = self._current_metadata()
         return {
             name: value
-            for name, value in self._current_metadata().items()
+            for name, value in current.items()
             if name not in self._metadata or self._metadata[name] != value
         }
 
@@ -243,13 +259,15 @@ class ExternalKey:
         return notes
 
     def _give_up(self, error: Exception, resource: Resource | None = None) -> None:
-        # What waits is lost with it: a consolidator that failed is in no known state.
         uids = [resource.uid] if resource is not None else list(self._resources)
         which = f"stream resource {', '.join(map(repr, uids))}"
         what = (
             str(error) if isinstance(error, DocumentError) else f"{type(error).__name__}: {error}"
         )
         self._given_up = what if repr(uids[0]) in what else f"({which}) {what}"
+        self._drop_pending()
+
+    def _drop_pending(self) -> None:
         self.pending = 0
         self._patches.clear()
         self._datums.clear()
