@@ -674,6 +674,47 @@ def test_a_failure_of_the_server_leaves_the_rows_to_be_registered(
     assert client[run.uid].metadata["stop"]["exit_status"] == "success"
 
 
+def test_a_failure_of_the_server_loses_no_datum_of_the_other_keys(
+    client: Container, tmp_path: Path
+) -> None:
+    write_hdf5(tmp_path / "a.h5", FRAMES)
+    run = legacy_run("AD_HDF5", tmp_path / "a.h5", late=False, paged=False)
+    second = copy.deepcopy([pair for pair in run.docs if pair[0] in ("resource", "datum")])
+    for name, doc in second:
+        doc["uid" if name == "resource" else "datum_id"] += "-2"
+        if name == "datum":
+            doc["resource"] += "-2"
+    for name, doc in run.docs:
+        if name == "descriptor":
+            doc["data_keys"]["two"] = external(kind="FILESTORE:")
+        elif name == "event":
+            doc["data"]["two"] = doc["data"]["img"] + "-2"
+            doc["timestamps"]["two"] = doc["timestamps"]["img"]
+    docs = [*run.docs[:3], *second, *run.docs[3:]]
+    failed: list[str] = []
+
+    def fail_once(request: Any) -> None:
+        if "data_source" in request.url.path and not failed:
+            failed.append(request.url.path)
+            raise httpx.ReadError("refused by the test")
+
+    writer = TiledWriter(client, batch_size=1)
+    hooks = client.context.http_client.event_hooks["request"]
+    hooks.append(fail_once)
+    try:
+        for pair in docs:
+            try:
+                emit([pair], writer)
+            except ServerUnreachable:
+                assert pair[0] == "event"
+    finally:
+        hooks.remove(fail_once)
+    assert failed
+    for key in ("img", "two"):
+        frames = client[run.uid]["primary"][key].read()
+        np.testing.assert_array_equal(frames.reshape(FRAMES.shape), FRAMES)
+
+
 def test_the_errors_of_files_are_backed_up_like_others(client: Container, tmp_path: Path) -> None:
     run = hdf5_run(write_hdf5(tmp_path / "a.h5", FRAMES))
     backup: dict[str, Any] = {}

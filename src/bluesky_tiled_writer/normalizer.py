@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -88,6 +89,7 @@ class RunNormalizer(DocumentRouter):
         self.notes: list[str] = []
         self._facts: dict[str, _StreamFacts] = {}
         self._noted: set[Any] = set()
+        self._found: deque[tuple[str, Document]] = deque()
         self._renamed_external: dict[str, str] = {}
         self._subscribers: dict[int, tuple[str, Subscriber]] = {}
         self._for_events: tuple[Subscriber, ...] = ()
@@ -219,8 +221,10 @@ class RunNormalizer(DocumentRouter):
             filled = doc.pop("filled", None) or {}
             references = _take_out(doc, {k for k in facts.external if not filled.get(k)})
         self.emit("event", doc)
-        for key, datum_id in references.items():
-            self._refer(datum_id, key, doc, doc.get("seq_num"))
+        if references:
+            for key, datum_id in references.items():
+                self._refer(datum_id, key, doc, doc.get("seq_num"))
+            self._emit_external()
 
     def event_page(self, doc: Any) -> Any:
         """Pass on a page of events, as a page where no event has to be looked at."""
@@ -241,6 +245,7 @@ class RunNormalizer(DocumentRouter):
         for key, datum_ids in references.items():
             for datum_id, seq_num in zip(datum_ids, doc.get("seq_num", ()), strict=False):
                 self._refer(datum_id, key, doc, seq_num)
+        self._emit_external()
 
     def resource(self, doc: Any) -> None:
         """Keep a resource until events refer to its datums."""
@@ -310,15 +315,18 @@ class RunNormalizer(DocumentRouter):
             )
             return
         try:
-            documents = self._legacy.reference(datum_id, key, descriptor, stream, seq_num)
+            self._found += self._legacy.reference(datum_id, key, descriptor, stream, seq_num)
         except InvalidDocument as error:  # the event itself is stored
             self._note(str(error))
-            return
-        self._emit_external(documents)
 
-    def _emit_external(self, documents: Iterable[tuple[str, Document]]) -> None:
-        """Pass on what old documents turned out to mean; what is wrong with it costs only that."""
-        for name, doc in documents:
+    def _emit_external(self, documents: Iterable[tuple[str, Document]] = ()) -> None:
+        """Pass on what old documents turned out to mean; what is wrong with it costs only that.
+
+        Should Tiled fail on one of them, those after it are passed on with the next document.
+        """
+        self._found += documents
+        while self._found:
+            name, doc = self._found.popleft()
             try:
                 self.emit(name, doc)
             except DocumentError as error:
