@@ -111,6 +111,7 @@ class Everything:
             "backup_dictionary": self.backup,
             "batch_size": 1,
             "max_array_size": 4,
+            "path_map": {"/detector": "/server"},
             "validate": False,
             "ignore_errors": ["nothing"],
         }
@@ -119,10 +120,15 @@ class Everything:
         assert self.options.keys() == inspect.signature(TiledWriter).parameters.keys() - {"client"}
         run = RunBuilder()
         run.start()
-        run.descriptor("primary", {"wave": data_key("array", [2], dtype_numpy="<f8")})
+        image = data_key("array", [2, 2], external="STREAM:")
+        wave = data_key("array", [2], dtype_numpy="<f8")
+        run.descriptor("primary", {"wave": wave, "image": image})
         run.event("primary", {"wave": [0.5, 1.5]})
+        uri = "file://localhost/detector/a.h5"
+        run.stream_datum("primary", run.stream_resource("image", uri, dataset="/x"), 0, 1)
         emit(run.docs, writer)
         node = client[run.uid]
+        assert stream_of(client, run.uid)["image"].metadata == {"original_uris": [uri]}
         assert node.metadata["start"]["patched"] is True
         assert node.metadata["start"]["spec_to_mimetype"] == "text/csv"
         table = read_arrow(stream_of(client, run.uid)["internal"])

@@ -84,13 +84,14 @@ class LegacyResources:
     """
 
     def __init__(self, spec_to_mimetype: Mapping[str, str] | None = None) -> None:
-        self._mimetypes = mimetypes_by_spec(dict(spec_to_mimetype or {}))
+        self.mimetypes = mimetypes_by_spec(dict(spec_to_mimetype or {}))
         self._specs: dict[str, str] = {}
         self._resources: dict[str, Document] = {}
         self._datums: dict[str, Document] = {}
         self._used: OrderedDict[str, Document] = OrderedDict()
         self._frames: dict[tuple[str, str], _Frames] = {}
         self._emitted: set[str] = set()
+        self._wrong: list[str] = []
         # By stream and data key, in the order of the events.
         self._waiting: dict[tuple[str, str], deque[_Reference]] = {}
 
@@ -110,8 +111,8 @@ class LegacyResources:
             If it does not say where the files are.
         """
         spec = str(doc.get("spec") or "")
-        known = spec if spec in self._mimetypes else spec.upper()
-        today = of_today({**doc, "spec": spec.upper()}, self._mimetypes[known])
+        known = spec if spec in self.mimetypes else spec.upper()
+        today = of_today({**doc, "spec": spec.upper()}, self.mimetypes[known])
         self._specs[doc["uid"]] = spec.upper()
         self._resources[doc["uid"]] = today
         return self._arrived()
@@ -124,7 +125,7 @@ class LegacyResources:
         InvalidDocument
             If it does not say where the files are.
         """
-        return of_today(doc, self._mimetypes[str(doc.get("spec") or "")])
+        return of_today(doc, self.mimetypes[str(doc.get("spec") or "")])
 
     def marked(self, doc: Mapping[str, Any]) -> Document:
         """Copy a Datum and mark it with the spec of its Resource, if known, for patches."""
@@ -196,16 +197,16 @@ class LegacyResources:
         Returns
         -------
         tuple of (list of (str, dict), list of str)
-            Documents to emit, and a note for each key with Datums that never came. Only their
-            own rows are missing.
+            Documents to emit, and a note for each key with Datums that never came, or that came
+            late and make no sense. Only their own rows are missing.
         """
         documents: list[NamedDocument] = []
-        notes = []
+        notes: list[str] = []
         for (stream, key), waiting in self._waiting.items():
             missing = []
             for reference in waiting:
                 if self._is_here(reference.datum_id):
-                    documents += self._documents(reference)
+                    documents += self._documents_or_note(reference)
                 else:
                     missing.append(reference)
             if missing:
@@ -216,7 +217,15 @@ class LegacyResources:
                     f" {missing[0].seq_num} the first)."
                 )
         self._waiting.clear()
-        return documents, notes
+        return documents, [*self._wrong, *notes]
+
+    def _documents_or_note(self, reference: _Reference) -> list[NamedDocument]:
+        """As `_documents`, but what is wrong with one Datum does not cost those after it."""
+        try:
+            return list(self._documents(reference))
+        except InvalidDocument as error:
+            self._wrong.append(str(error))
+            return []
 
     def _documents(self, reference: _Reference) -> Iterator[NamedDocument]:
         datum = self._take(reference.datum_id)
@@ -278,7 +287,7 @@ class LegacyResources:
         documents: list[NamedDocument] = []
         for key, waiting in list(self._waiting.items()):
             while waiting and self._is_here(waiting[0].datum_id):
-                documents += self._documents(waiting.popleft())
+                documents += self._documents_or_note(waiting.popleft())
             if not waiting:
                 del self._waiting[key]
         return documents

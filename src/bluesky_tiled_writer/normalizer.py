@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import jsonschema
-from event_model import DocumentNames, DocumentRouter, schema_validators, unpack_event_page
+from event_model import (
+    DocumentNames,
+    DocumentRouter,
+    schema_validators,
+    unpack_datum_page,
+    unpack_event_page,
+)
 
-from .errors import InvalidDocument
+from .errors import DocumentError, InvalidDocument
+from .legacy import LegacyResources
 from .metadata import to_json
-from .resource_specs import mimetypes_by_spec
 
 Document = dict[str, Any]
 Patch = Callable[[Document], Document]
@@ -38,6 +45,7 @@ _EXTERNAL = "EXTERNAL:"
 class _StreamFacts:
     """What the normalizer has to do to the events of one descriptor."""
 
+    stream: str
     renamed: Mapping[str, str]
     external: frozenset[str]
 
@@ -76,9 +84,13 @@ class RunNormalizer(DocumentRouter):
     ) -> None:
         super().__init__()
         self.patches = patches or {}
-        self.spec_to_mimetype = mimetypes_by_spec(spec_to_mimetype)
+        self._legacy = LegacyResources(spec_to_mimetype)
+        self.spec_to_mimetype = self._legacy.mimetypes  # to which a subclass may add
         self.notes: list[str] = []
         self._facts: dict[str, _StreamFacts] = {}
+        self._noted: set[Any] = set()
+        self._found: deque[tuple[str, Document]] = deque()
+        self._renamed_external: dict[str, str] = {}
         self._subscribers: dict[int, tuple[str, Subscriber]] = {}
         self._for_events: tuple[Subscriber, ...] = ()
         self._untouched: set[str] = set()
@@ -156,6 +168,9 @@ class RunNormalizer(DocumentRouter):
     def stop(self, doc: Any) -> None:
         """Pass on a stop document, with the notes on this run."""
         doc = self._patched("stop", doc)
+        documents, notes = self._legacy.late()
+        self.notes += notes
+        self._emit_external(documents)
         doc[NOTES_KEY] = list(self.notes)
         self.emit("stop", doc)
 
@@ -182,9 +197,11 @@ class RunNormalizer(DocumentRouter):
                 if key in data_keys:
                     data_keys[key]["object_name"] = object_name
         external = frozenset(key for key, spec in data_keys.items() if "external" in spec)
-        self._facts[doc.get("uid", "")] = _StreamFacts(renamed, external)
+        uid, stream = doc.get("uid", ""), str(doc.get("name", ""))
+        self._facts[uid] = _StreamFacts(stream, renamed, external)
+        self._renamed_external.update((old, new) for old, new in renamed.items() if new in external)
         if not renamed and not external:
-            self._untouched.add(doc.get("uid", ""))
+            self._untouched.add(uid)
         self.emit("descriptor", doc)
 
     def event(self, doc: Any) -> Any:
@@ -195,18 +212,24 @@ class RunNormalizer(DocumentRouter):
             self.emit("event", doc)
             return
         facts = self._facts.get(descriptor)
+        references: Document = {}
         doc = _shallow_copy(doc)
         if patch is not None:
             doc = patch(doc)
         if facts is not None and _is_whole(doc):
             _rename(doc, facts.renamed)
             filled = doc.pop("filled", None) or {}
-            self._leave_out(doc, {key for key in facts.external if not filled.get(key)})
+            references = _take_out(doc, {k for k in facts.external if not filled.get(k)})
         self.emit("event", doc)
+        if references:
+            for key, datum_id in references.items():
+                self._refer(datum_id, key, doc, doc.get("seq_num"))
+            self._emit_external()
 
     def event_page(self, doc: Any) -> Any:
         """Pass on a page of events, as a page where no event has to be looked at."""
         facts = self._facts.get(doc.get("descriptor"))
+        references: Document = {}
         if patch := self.patches.get("event_page"):
             doc = patch(_shallow_copy(doc))
         if "event" in self.patches or self._sees_events or _partly_filled(doc, facts):
@@ -217,24 +240,38 @@ class RunNormalizer(DocumentRouter):
             doc = _shallow_copy(doc)
             _rename(doc, facts.renamed)
             filled = doc.pop("filled", None) or {}
-            self._leave_out(doc, {k for k in facts.external if not any(filled.get(k) or ())})
+            references = _take_out(doc, {k for k in facts.external if not any(filled.get(k) or ())})
         self.emit("event_page", doc)
+        for key, datum_ids in references.items():
+            for datum_id, seq_num in zip(datum_ids, doc.get("seq_num", ()), strict=False):
+                self._refer(datum_id, key, doc, seq_num)
+        self._emit_external()
 
     def resource(self, doc: Any) -> None:
-        """Pass on a resource."""
-        self.emit("resource", self._patched("resource", doc))
+        """Keep a resource until events refer to its datums."""
+        self._emit_external(self._legacy.resource(self._patched("resource", doc)))
 
     def datum(self, doc: Any) -> Any:
-        """Pass on a datum."""
-        self.emit("datum", self._patched("datum", doc))
+        """Keep a datum until events refer to it."""
+        doc = self._legacy.marked(doc)
+        if patch := self.patches.get("datum"):
+            doc = patch(doc)
+        self._emit_external(self._legacy.datum(doc))
 
     def datum_page(self, doc: Any) -> None:
-        """Pass on a page of datums."""
-        self.emit("datum_page", self._patched("datum_page", doc))
+        """Keep the datums of a page, as a page where no datum has to be looked at."""
+        doc = self._patched("datum_page", doc)
+        if "datum" in self.patches or type(self).datum is not RunNormalizer.datum:
+            for datum in unpack_datum_page(doc):
+                self.datum(datum)
+            return
+        self._emit_external(self._legacy.datum_page(doc))
 
     def stream_resource(self, doc: Any) -> None:
-        """Pass on a stream resource."""
-        self.emit("stream_resource", self._patched("stream_resource", doc))
+        """Bring a stream resource up to date."""
+        doc = self._legacy.stream_resource(self._patched("stream_resource", doc))
+        doc["data_key"] = self._renamed_external.get(doc["data_key"], doc["data_key"])
+        self.emit("stream_resource", doc)
 
     def stream_datum(self, doc: Any) -> None:
         """Pass on a stream datum."""
@@ -266,11 +303,47 @@ class RunNormalizer(DocumentRouter):
                 keys[:] = [renamed.get(key, key) for key in keys]
         return renamed
 
-    @staticmethod
-    def _leave_out(doc: Document, external: set[str]) -> None:
-        """Leave values out that only refer to external data."""
-        for part in ("data", "timestamps"):
-            doc[part] = {key: value for key, value in doc[part].items() if key not in external}
+    def _refer(self, datum_id: Any, key: str, event: Document, seq_num: Any) -> None:
+        """Take what an event has in place of external data."""
+        descriptor = event["descriptor"]
+        stream = self._facts[descriptor].stream
+        if not isinstance(datum_id, str):
+            self._note(
+                f"External key {key!r} of stream {stream!r}: values that are neither filled nor the"
+                f" id of a datum were not stored (seq_num {seq_num} the first).",
+                once=(descriptor, key),
+            )
+            return
+        try:
+            self._found += self._legacy.reference(datum_id, key, descriptor, stream, seq_num)
+        except InvalidDocument as error:  # the event itself is stored
+            self._note(str(error))
+
+    def _emit_external(self, documents: Iterable[tuple[str, Document]] = ()) -> None:
+        """Pass on what old documents turned out to mean; what is wrong with it costs only that.
+
+        Should Tiled fail on one of them, those after it are passed on with the next document.
+        """
+        self._found += documents
+        while self._found:
+            name, doc = self._found.popleft()
+            try:
+                self.emit(name, doc)
+            except DocumentError as error:
+                self._note(str(error))
+
+    def _note(self, note: str, once: Any = None) -> None:
+        if once is None or once not in self._noted:
+            self._noted.add(once)
+            self.notes.append(note)
+
+
+def _take_out(doc: Document, external: set[str]) -> Document:
+    """Take values out that only refer to external data, in place, and give them."""
+    references = {key: value for key, value in doc["data"].items() if key in external}
+    for part in ("data", "timestamps"):
+        doc[part] = {key: value for key, value in doc[part].items() if key not in external}
+    return references
 
 
 def _validate(kind: str, doc: Any) -> None:

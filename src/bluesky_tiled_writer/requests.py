@@ -113,7 +113,7 @@ def _mapped_errors(what: str) -> Iterator[None]:
 _HINTS = {
     401: "Log in again, or give the client an API key.",
     403: "The login or API key lacks the scopes to write here (write:metadata, write:data,"
-    " create:node).",
+    " create:node; register, for the files of detectors).",
     413: "The server, or a proxy before it, takes no request of this size: lower batch_size.",
 }
 

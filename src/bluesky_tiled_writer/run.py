@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +11,10 @@ from event_model import DocumentRouter, RunStart, RunStop
 
 from .batch import Batch
 from .errors import InvalidDocument, StorageUnsupported, UnknownReference
+from .external import ExternalKey, Resource
 from .limits import Limits
 from .metadata import to_json
+from .path_map import PathMap
 from .steps import CloseNodes, CreateRun, CreateStream, Discard, Sink, SpecName, UpdateMetadata
 from .stream import Stream
 
@@ -46,16 +49,26 @@ class RunWriter(DocumentRouter):
         Rows that a stream collects before they are stored; 1 or less to store each at once.
     max_array_size : int
         Arrays of at most this many elements go to list columns; 0 for none, -1 for all.
+    path_map : PathMap, optional
+        From where detectors write to where the server reads.
     """
 
     def __init__(
-        self, sink: Sink, *, limits: Limits, batch_size: int, max_array_size: int = 0
+        self,
+        sink: Sink,
+        *,
+        limits: Limits,
+        batch_size: int,
+        max_array_size: int = 0,
+        path_map: PathMap | None = None,
     ) -> None:
         super().__init__()
         self._sink = sink
         self._limits = limits
         self._batch_size = batch_size
         self._max_array_size = max_array_size
+        self._path_map = path_map or PathMap({})
+        self._resources: dict[Any, Resource] = {}
         self._uid = ""
         self._access_tags: Sequence[str] | None = None
         self._streams: dict[str, Stream] = {}
@@ -143,16 +156,38 @@ class RunWriter(DocumentRouter):
             self._store(stream)
 
     def stream_resource(self, doc: Any) -> None:
-        """Note external data, which are not registered yet."""
-        self._note_external(doc.get("data_key"))
+        """Keep what files there are, until a datum of this run refers to them."""
+        doc, original = copy.deepcopy(dict(doc)), None
+        if isinstance(uri := doc.get("uri"), str):
+            doc["uri"], changed = self._path_map(uri)
+            original = uri if changed else None
+        self._resources[doc["uid"]] = Resource(doc, original)
+
+    def stream_datum(self, doc: Any) -> None:
+        """Take rows that are in files."""
+        try:
+            stream = self._by_descriptor[doc["descriptor"]]
+        except KeyError:
+            raise self._unknown_descriptor("stream_datum", doc) from None
+        if (resource := self._resources.get(doc.get("stream_resource"))) is None:
+            raise UnknownReference(
+                f"stream_datum {doc.get('uid')!r} refers to the stream_resource"
+                f" {doc.get('stream_resource')!r}, which run {self._uid!r} does not have.",
+                hint="Send a stream_resource before its datums.",
+            )
+        key = stream.external.key(resource)
+        if key.must_register(resource):
+            self._register(key)
+        key.stream_datum(resource, copy.deepcopy(dict(doc)))
+        if key.pending >= self._batch_size:
+            self._register(key)
 
     def resource(self, doc: Any) -> None:
-        """Note external data, which are not registered yet."""
-        self._note_external(None)
-
-    def _note_external(self, key: str | None) -> None:
-        which = f"key {key!r}" if key else "a resource"
-        self._notes.append(f"The external data of {which} were not registered.")
+        """Note external data that cannot be registered: normalizers make something else of them."""
+        self._notes.append(
+            f"The files of the resource {doc.get('uid')!r} were not registered: a Resource of old"
+            " needs a normalizer."
+        )
 
     def stop(self, doc: RunStop) -> None:
         """Store what is left, then the stop document, and close all nodes to subscribers."""
@@ -160,6 +195,12 @@ class RunWriter(DocumentRouter):
         notes = list(stop.pop(NOTES_KEY, None) or ())
         for stream in self._streams.values():
             self._store(stream, last=True)
+        for stream in self._streams.values():
+            for key in stream.external:
+                self._register(key)
+                if values := key.new_metadata():
+                    update = UpdateMetadata(self._uid, stream.name, values, key.node.name)
+                    self._sink.carry_out(update)
         plain = self._plain(stop, "stop")
         notes += self._notes
         for stream in self._streams.values():
@@ -204,6 +245,17 @@ class RunWriter(DocumentRouter):
                 raise
             break
         stream.commit(plan)
+
+    def _register(self, key: ExternalKey) -> None:
+        """Register all files and rows of an external key that wait."""
+        while steps := key.steps():
+            try:
+                for step in steps:
+                    self._sink.carry_out(step)
+            except StorageUnsupported as error:
+                key.as_bytes(str(error))
+                continue
+            key.commit()
 
     def _plain(self, document: Mapping[str, Any], name: str) -> Any:
         plain, notes = to_json(document, name)

@@ -9,7 +9,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import httpx
@@ -39,8 +39,10 @@ from .steps import (
     ExtendRagged,
     Node,
     Rebuild,
+    RegisterAsset,
     SpecName,
     Step,
+    UpdateAsset,
     UpdateMetadata,
 )
 
@@ -50,6 +52,14 @@ CHUNK_BYTES = 16 * 2**20
 
 READ_BYTES = 64 * 2**20
 """How much of a node is read at once when it has to be rebuilt."""
+
+
+@dataclass
+class _Registered:
+    """What the server has of a node on files: the id of its data source, and which files."""
+
+    data_source: Any
+    uris: set[str]
 
 
 class TiledSink:
@@ -68,6 +78,7 @@ class TiledSink:
         self._requests = Requests(client)
         self._rows: dict[Path, int] = {}
         self._salvaged: dict[Path, Content] = {}
+        self._registered: dict[Path, _Registered] = {}
         self.limits = limits or Limits()
 
     def carry_out(self, step: Step) -> None:
@@ -79,6 +90,10 @@ class TiledSink:
                 self._extend_array(step)
             case ExtendRagged():
                 self._extend_ragged(step)
+            case RegisterAsset():
+                self._register(step)
+            case UpdateAsset():
+                self._update_asset(step)
             case CreateRun():
                 self._create_run(step)
             case CreateStream():
@@ -121,7 +136,7 @@ class TiledSink:
         *,
         specs: Sequence[SpecName] = (),
         data_source: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> httpx.Response:
         body = {
             "id": path[-1],
             "structure_family": family,
@@ -130,14 +145,16 @@ class TiledSink:
             "data_sources": [data_source] if data_source else [],
             "access_tags": access_tags,
         }
-        self._requests.send("POST", "metadata", path[:-1], json_body=body, about=path)
+        endpoint = "register" if data_source and data_source["assets"] else "metadata"
+        return self._requests.send("POST", endpoint, path[:-1], json_body=body, about=path)
 
     def _update_metadata(self, step: UpdateMetadata) -> None:
         # A JSON patch, and no merge patch, to which a None would mean "delete".
         patch = [
-            {"op": "add", "path": f"/{key}", "value": value} for key, value in step.values.items()
+            {"op": "add", "path": _pointer(key), "value": value}
+            for key, value in step.values.items()
         ]
-        path = (step.run,) if step.stream is None else (step.run, step.stream)
+        path = tuple(part for part in (step.run, step.stream, step.node) if part is not None)
         body = {
             "content-type": "application/json-patch+json",
             "metadata": patch,
@@ -151,6 +168,7 @@ class TiledSink:
         for path in step.paths:
             self._requests.send("DELETE", "stream/close", path)
             self._rows.pop(path, None)
+            self._registered.pop(path, None)
 
     # -- tables ---------------------------------------------------------------------------------
 
@@ -299,6 +317,41 @@ class TiledSink:
                 raise StorageUnsupported(str(error), status=error.status) from error
             raise
 
+    # -- files of detectors ---------------------------------------------------------------------
+
+    def _register(self, step: RegisterAsset) -> None:
+        node, source = step.node, step.source
+        if node.path in self._registered:
+            return
+        try:
+            answer = self._create(
+                node.path,
+                source.structure_family,
+                node.metadata,
+                node.access_tags,
+                data_source=asdict(source),
+            )
+        except RequestRefused as error:
+            if error.status != httpx.codes.UNSUPPORTED_MEDIA_TYPE:
+                raise
+            raise StorageUnsupported(
+                f"the server cannot read the MIME type {source.mimetype!r}", status=error.status
+            ) from error
+        uris = {asset.data_uri for asset in source.assets}
+        self._registered[node.path] = _Registered(answer.json()["data_sources"][0]["id"], uris)
+
+    def _update_asset(self, step: UpdateAsset) -> None:
+        known = self._registered[step.node.path]
+        new = [asset for asset in step.source.assets if asset.data_uri not in known.uris]
+        source = replace(step.source, id=known.data_source, assets=new)
+        params = {}
+        if step.shape is not None and step.offset is not None:
+            params["patch_shape"] = ",".join(map(str, step.shape))
+            params["patch_offset"] = ",".join(map(str, step.offset))
+        body = {"data_source": asdict(source)}
+        self._requests.send("PUT", "data_source", step.node.path, json_body=body, params=params)
+        known.uris.update(asset.data_uri for asset in new)
+
     # -- what does not fit any more -------------------------------------------------------------
 
     def _rebuild(self, step: Rebuild) -> None:
@@ -360,6 +413,11 @@ class TiledSink:
                 hint="This is a defect of bluesky-tiled-writer; please report it.",
             )
         return held - start
+
+
+def _pointer(key: str) -> str:
+    """The JSON pointer to a key of the metadata."""
+    return "/" + key.replace("~", "~0").replace("/", "~1")
 
 
 def _data_type(dtype: np.dtype) -> BuiltinDtype | StructDtype:

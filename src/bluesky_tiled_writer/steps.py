@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from .ragged_rows import RaggedRows
+
+if TYPE_CHECKING:
+    from tiled.structures.data_source import DataSource
 
 Metadata = Mapping[str, Any]
 SpecName = tuple[str, str | None]
@@ -43,11 +46,12 @@ class CreateStream:
 
 @dataclass(frozen=True)
 class UpdateMetadata:
-    """Set top-level keys of the metadata of a run (`stream` is None) or of a stream."""
+    """Set top-level keys of the metadata of a run (`stream` is None), a stream or a node of it."""
 
     run: str
     stream: str | None
     values: Metadata
+    node: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,27 @@ class ExtendRagged:
     rows: RaggedRows
 
 
+@dataclass(frozen=True)
+class RegisterAsset:
+    """Create a node whose data are in files: those of `source`, so far."""
+
+    node: Node
+    source: DataSource
+
+
+@dataclass(frozen=True)
+class UpdateAsset:
+    """Tell of more files, or more rows in them: `source` is all that is known of them now.
+
+    For an array, the block that is new has the shape `shape`, and is at `offset`.
+    """
+
+    node: Node
+    source: DataSource
+    shape: tuple[int, ...] | None = None
+    offset: tuple[int, ...] | None = None
+
+
 Content: TypeAlias = pa.Table | np.ndarray | list[Any]
 """What a node holds: a table, a block of rows, or a list of ragged rows."""
 
@@ -133,6 +158,8 @@ Step = (
     | AppendRows
     | ExtendArray
     | ExtendRagged
+    | RegisterAsset
+    | UpdateAsset
     | Rebuild
     | Discard
     | CloseNodes

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from .batch import Batch, Source
+from .external import ExternalKeys
 from .fields import Chunk, Field, Parsed
 from .intake import Intake
 from .limits import Limits
@@ -93,6 +94,7 @@ class Stream:
         self._misfits = Misfits()
         self._notes: list[str] = []
         self.data_keys: dict[str, Declared] = {}
+        self.external = ExternalKeys(run, name, self.data_keys, self._names.node, access_tags)
         self._intake = Intake(name, self.data_keys, self._add_field)
         self._data: list[Field] = []
         self._stamps: list[Field] = []
@@ -273,12 +275,13 @@ class Stream:
         """What was not stored as it came, in words; once all rows are stored."""
         for field in self._fields:
             field.note_missing(self._misfits)
-        return [*self._notes, *self._misfits.notes(self.name, self._seq_nums.__getitem__)]
+        rows = self._misfits.notes(self.name, self._seq_nums.__getitem__)
+        return [*self._notes, *rows, *self.external.notes()]
 
     @property
     def nodes(self) -> list[str]:
         """Names of the nodes that hold data."""
-        return list(self._forms)
+        return [*self._forms, *self.external.nodes]
 
     def _layout(self) -> dict[str, list[Field]]:
         """The nodes of the stream and the fields in each, as they have to be now.

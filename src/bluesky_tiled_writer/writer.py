@@ -20,6 +20,7 @@ from .backup import Backup
 from .errors import DocumentError, DuplicateRun, InvalidDocument, UnknownReference
 from .limits import Limits
 from .normalizer import RunNormalizer
+from .path_map import PathMap
 from .run import RunWriter
 from .sink import TiledSink
 
@@ -83,6 +84,10 @@ class TiledWriter(DocumentRouter):
     max_array_size : int
         Arrays of at most this many elements become list columns of the table; -1 for all. The
         default is 0: none, since Tiled's clients read list columns back as text.
+    path_map : mapping of str to str, optional
+        For a server that has the files of detectors in another place: from paths (or URIs) that
+        detectors write to, to where the server reads them, such as ``{"Z:/data": "/mnt/data"}``.
+        The original URIs are kept in the metadata of the nodes.
     validate : bool, optional
         Validate each run after its stop document, by bluesky-tiled-plugins. Deprecated there:
         call ``client[uid].validate()`` instead.
@@ -109,6 +114,7 @@ class TiledWriter(DocumentRouter):
         backup_dictionary: MutableMapping[str, Any] | None = None,
         batch_size: int = BATCH_SIZE,
         max_array_size: int = 0,
+        path_map: Mapping[str, str] | None = None,
         validate: bool | None = None,
         ignore_errors: list[str] | None = None,
     ) -> None:
@@ -122,6 +128,7 @@ class TiledWriter(DocumentRouter):
         self._normalizer = normalizer
         self._batch_size = batch_size
         self._max_array_size = max_array_size
+        self._path_map = PathMap(path_map or {})
         self._limits = Limits()
         self._runs: dict[str, _Run] = {}
         self._by_descriptor: dict[str, _Run] = {}
@@ -220,6 +227,7 @@ class TiledWriter(DocumentRouter):
             limits=self._limits,
             batch_size=self._batch_size,
             max_array_size=self._max_array_size,
+            path_map=self._path_map,
         )
         feed: Callable[[str, Any], Any] = writer
         if self._normalizer is not None:

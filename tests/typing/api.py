@@ -36,6 +36,7 @@ TiledWriter(
     backup_dictionary={},
     batch_size=1,
     max_array_size=-1,
+    path_map={"Z:/data": "/mnt/data"},
     validate=False,
     ignore_errors=["Missing"],
 )
