@@ -10,13 +10,15 @@ nox.options.download_python = "never"
 nox.options.sessions = ["lint", "tests"]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
+WORKERS = ["-n", "2", "--dist", "loadfile"]
+"""A file at a time, since tests of a file share servers, and runs stored in them."""
 
 
 def pytest_with_coverage(session: nox.Session, *args: str) -> None:
     """Run pytest under coverage, which must start first: pytest itself loads our plugin."""
     env = {"COVERAGE_FILE": str(Path.cwd() / f".coverage-{session.python}")}
     session.run("coverage", "erase", env=env)
-    session.run("coverage", "run", "-m", "pytest", "-n", "2", *args, env=env)
+    session.run("coverage", "run", "-m", "pytest", *WORKERS, *args, env=env)
     session.run("coverage", "combine", "--quiet", env=env)
     session.run("coverage", "report", env=env)
 
@@ -34,7 +36,7 @@ def tests_minimal(session: nox.Session) -> None:
     session.install("-e", ".[test-minimal]")
     names = ["tutorial", "pytest_plugin", "documents", "readers", "requests"]
     paths = session.posargs or [f"tests/test_{name}.py" for name in names]
-    session.run("pytest", "-n", "2", "-m", "not plugins", *paths)
+    session.run("pytest", *WORKERS, "-m", "not plugins", *paths)
 
 
 @nox.session
