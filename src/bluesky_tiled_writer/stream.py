@@ -329,11 +329,12 @@ class Stream:
     def _append(
         self, name: str, fields: Sequence[Field], chunks: Sequence[Chunk], start: int
     ) -> AppendRows | ExtendArray | ExtendRagged:
+        # A node is made with its row 0: what that takes is not worked out for every batch.
+        node = self._node(name, fields if start == 0 else ())
         if fields[0].place.in_table:
             table = pa.Table.from_arrays(list(chunks), names=[field.name for field in fields])
-            return AppendRows(self._node(name, fields), start, table)
+            return AppendRows(node, start, table)
         (chunk,) = chunks
-        node = self._node(name, fields)
         if isinstance(chunk, RaggedRows):
             return ExtendRagged(node, start, chunk)
         assert isinstance(chunk, np.ndarray)
