@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import logging
@@ -98,8 +99,9 @@ def test_the_normalizer_has_the_methods_that_beamlines_use(
 class Everything:
     """A value for each option, and a check that each had its effect."""
 
-    def __init__(self) -> None:
+    def __init__(self, journals: Path) -> None:
         self.backup: dict[str, Any] = {}
+        self.journals = journals
 
     @property
     def options(self) -> dict[str, Any]:
@@ -114,6 +116,10 @@ class Everything:
             "path_map": {"/detector": "/server"},
             "validate": False,
             "ignore_errors": ["nothing"],
+            "flush_interval": 7.0,
+            "timeout": 8.0,
+            "max_pending_bytes": 9,
+            "journal_directory": self.journals,
         }
 
     def assert_in_effect(self, writer: TiledWriter, client: Container) -> None:
@@ -127,6 +133,7 @@ class Everything:
         uri = "file://localhost/detector/a.h5"
         run.stream_datum("primary", run.stream_resource("image", uri, dataset="/x"), 0, 1)
         emit(run.docs, writer)
+        assert len(list(self.journals.iterdir())) == 1
         node = client[run.uid]
         assert stream_of(client, run.uid)["image"].metadata == {"original_uris": [uri]}
         assert node.metadata["start"]["patched"] is True
@@ -137,7 +144,9 @@ class Everything:
         assert writer.ignore_errors == ["nothing"]
         run.stop()
         emit(run.docs[-1:], writer)
+        assert writer.close()
         assert self.backup == {}
+        assert list(self.journals.iterdir()) == []
 
 
 class MarkingNormalizer(RunNormalizer):
@@ -149,8 +158,10 @@ def patch_start(doc: Document) -> Document:
     return {**doc, "patched": True}
 
 
-def test_from_uri_takes_every_option_and_passes_on_the_rest(http_server: str) -> None:
-    everything = Everything()
+def test_from_uri_takes_every_option_and_passes_on_the_rest(
+    http_server: str, tmp_path: Path
+) -> None:
+    everything = Everything(tmp_path)
     writer = TiledWriter.from_uri(
         http_server, **everything.options, headers={"X-Who": "me"}, include_data_sources=True
     )
@@ -168,7 +179,7 @@ def test_from_profile_takes_every_option_and_passes_on_the_rest(
     (tmp_path / "profiles.yml").write_text(f"my-beamline:\n  uri: {http_server}\n")
     monkeypatch.setattr(tiled.profiles, "paths", [tmp_path])
     tiled.profiles.load_profiles.cache_clear()
-    everything = Everything()
+    everything = Everything(tmp_path / "journals")
     writer = TiledWriter.from_profile("my-beamline", **everything.options, headers={"X-Who": "me"})
     try:
         everything.assert_in_effect(writer, writer.client)
@@ -359,6 +370,7 @@ def test_a_run_stays_in_its_backup_when_the_server_is_back(
     emit(run.docs[:2], writer)
     with key_revoked(client):
         emit(run.docs[2:3], writer)
+        writer.flush()
     emit(run.docs[3:], writer)
     assert backup_of(tmp_path, run.uid) == run.docs
     assert "stop" not in client[run.uid].metadata
@@ -368,9 +380,11 @@ def test_other_runs_go_on_while_one_is_backed_up(client: Container, tmp_path: Pa
     writer = TiledWriter(client, backup_directory=tmp_path)
     before, refused, after = scalar_run(), scalar_run(), scalar_run()
     emit(before.docs[:3], writer)
+    assert writer.flush()
     with key_revoked(client):
         emit(refused.docs[:1], writer)
-        emit(before.docs[3:4], writer)
+        assert writer.flush()
+    emit(before.docs[3:4], writer)
     emit(after.docs[:4], writer)
     emit(refused.docs[1:], writer)
     emit(after.docs[4:], writer)
@@ -384,26 +398,26 @@ def test_other_runs_go_on_while_one_is_backed_up(client: Container, tmp_path: Pa
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_run_is_backed_up_when_the_server_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tiled.client.utils.TILED_RETRY_ATTEMPTS", 1)
+def test_a_run_is_backed_up_when_the_server_is_gone(tmp_path: Path) -> None:
     run = scalar_run()
     with SimpleTiledServer(api_key=get_settings().single_user_api_key) as server:
         client = from_uri(server.uri)
         writer = TiledWriter(client, backup_directory=tmp_path)
         emit(run.docs[:3], writer)
     emit(run.docs[3:], writer)
+    writer.close(timeout=1.0)
     client.context.close()
     assert backup_of(tmp_path, run.uid) == run.docs
 
 
-def test_a_run_that_tiled_has_already_is_backed_up(client: Container, tmp_path: Path) -> None:
+def test_a_run_whose_uid_tiled_has_already_is_backed_up(client: Container, tmp_path: Path) -> None:
     run = scalar_run()
     emit(run.docs, TiledWriter(client))
     stored = snapshot(client[run.uid])
-    emit(run.docs, TiledWriter(client, backup_directory=tmp_path))
-    assert backup_of(tmp_path, run.uid) == run.docs
+    other = copy.deepcopy(run.docs)
+    other[0][1]["scan_id"] = 4711
+    emit(other, TiledWriter(client, backup_directory=tmp_path))
+    assert backup_of(tmp_path, run.uid) == other
     assert snapshot(client[run.uid]) == stored
 
 
@@ -491,9 +505,10 @@ def test_a_run_that_is_backed_up_is_not_validated(client: Container, tmp_path: P
 @pytest.mark.parametrize("written", [0, 2, 5])
 def test_without_a_backup_the_caller_is_told(client: Container, written: int) -> None:
     run, other = scalar_run(), scalar_run()
-    writer = TiledWriter(client)
+    writer = TiledWriter(client, journal_directory=None)
     emit(other.docs[:3], writer)
     emit(run.docs[:written], writer)
+    assert writer.flush()
     with key_revoked(client), pytest.raises(TiledWriterError, match=r"401.*Log in again"):
         emit(run.docs[written:], writer)
     emit(other.docs[3:], writer)

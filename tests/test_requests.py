@@ -100,8 +100,11 @@ def test_a_writer_costs_no_request_before_its_first_run(
 
 def test_each_further_batch_costs_one_request(client: Container, request_log: RequestLog) -> None:
     run = scalar_run(events=30)
+    writer = TiledWriter(client)
     with request_log(client) as requests:
-        emit(run.docs, TiledWriter(client, batch_size=10))
+        for start in (0, 12, 22):  # a start, a descriptor and 10 events; 10 events; the rest
+            emit(run.docs[start : {0: 12, 12: 22, 22: None}[start]], writer)
+            assert writer.flush()
     assert Counter(method for method, path in requests if "table/partition" in path) == {"PATCH": 3}
     assert len(requests) == 5 + 2 + 3
 

@@ -486,7 +486,7 @@ def test_metadata_with_nul_is_stored(storage_client: Container) -> None:
 def test_large_arrays_are_stored_in_chunks_of_bounded_size(
     client: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bluesky_tiled_writer.sink.CHUNK_BYTES", 1000)
+    monkeypatch.setattr("bluesky_tiled_writer.sink.arrays.CHUNK_BYTES", 1000)
     run = RunBuilder()
     run.start()
     run.descriptor("primary", {"x": data_key("array", [10], dtype_numpy="<f8")})

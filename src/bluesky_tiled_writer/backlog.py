@@ -135,16 +135,25 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def head(self) -> Task:
-        """The task to do first; it stays until it is done."""
-        return self._tasks[0]
+    def head(self) -> Task | None:
+        """The task to do first, if there is any; it stays until it is done."""
+        with self.lock:
+            return self._tasks[0] if self._tasks else None
 
-    def done(self) -> None:
+    def done(self, task: Task) -> None:
         """Forget the first task."""
         with self.lock:
-            task = self._tasks.popleft()
-            if isinstance(task, Store):
-                self._batches -= task.batch.nbytes
+            if self._tasks and self._tasks[0] is task:
+                self._tasks.popleft()
+                if isinstance(task, Store):
+                    self._batches -= task.batch.nbytes
+
+    def clear(self) -> None:
+        """Forget everything: none of it will be stored from here."""
+        with self.lock:
+            self._tasks.clear()
+            self._streams.clear()
+            self._batches = 0
 
     # -- how much -------------------------------------------------------------------------------
 

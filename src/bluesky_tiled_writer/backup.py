@@ -63,7 +63,7 @@ class Backup:
         documents : iterable of (str, dict), optional
             All documents of the run. By default those that were kept, and any that come yet.
         """
-        logger.error("Run %s is not stored, and backed up: %s", self._uid, error)
+        logger.info("Run %s is not stored, and backed up: %s", self._uid, error)
         with self._lock:
             self.in_use = True
             kept, self._kept = self._kept, []

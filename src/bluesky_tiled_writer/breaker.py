@@ -17,12 +17,15 @@ class Breaker:
     ----------
     open : bool
         Whether the server is taken to be down.
+    confirmed : bool
+        Whether it did not answer the question either.
     next_check : float
         When to ask the server whether it is there, if it is open.
     """
 
     def __init__(self) -> None:
         self.open = False
+        self.confirmed = False
         self.next_check = 0.0
         self._delay = FIRST_DELAY
         self._trouble = False
@@ -31,12 +34,14 @@ class Breaker:
         """Take note that the server did not answer; True if that is news."""
         news = not self._trouble
         self.open = self._trouble = True
-        self._wait(now)
+        self.next_check = now
         return news
 
     def still_down(self, now: float) -> None:
         """Take note that it did not answer the question either."""
-        self._wait(now)
+        self.confirmed = True
+        self.next_check = now + self._delay
+        self._delay = min(LAST_DELAY, 2 * self._delay)
 
     def answers(self) -> None:
         """Take note that it answered the question: requests may be tried again.
@@ -44,14 +49,10 @@ class Breaker:
         Delays go on from where they are until one succeeds, for there are proxies that answer
         while the server behind them does not.
         """
-        self.open = False
+        self.open = self.confirmed = False
 
     def succeeded(self) -> bool:
         """Take note that requests were carried out; True if that is news."""
         news, self._trouble = self._trouble, False
         self._delay = FIRST_DELAY
         return news
-
-    def _wait(self, now: float) -> None:
-        self.next_check = now + self._delay
-        self._delay = min(LAST_DELAY, 2 * self._delay)

@@ -68,8 +68,10 @@ class Delivery:
             If it cannot be done now, or at all; see `errors`.
         """
         for _ in range(self._backlog.gather() if rows else len(self._backlog)):
-            self._do(self._backlog.head())
-            self._backlog.done()
+            if (task := self._backlog.head()) is None:
+                return
+            self._do(task)
+            self._backlog.done(task)
         if not rows:
             return
         for stream in self._backlog.streams:

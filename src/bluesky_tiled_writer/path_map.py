@@ -136,6 +136,7 @@ class PathMap:
     """
 
     def __init__(self, prefixes: Mapping[str, str]) -> None:
+        self.prefixes = dict(prefixes)
         self._prefixes: dict[_Location, str] = {}
         for prefix, target in prefixes.items():
             for path in (prefix, target):

@@ -28,7 +28,7 @@ class Settings:
     spec_to_mimetype: Mapping[str, str] = field(default_factory=dict)
     batch_size: int = 10_000
     max_array_size: int = 0
-    path_map: Mapping[str, str] = field(default_factory=dict)
+    path_map: PathMap = field(default_factory=lambda: PathMap({}))
 
 
 class Pipeline:
@@ -60,7 +60,7 @@ class Pipeline:
             limits=settings.limits,
             batch_size=settings.batch_size,
             max_array_size=settings.max_array_size,
-            path_map=PathMap(settings.path_map),
+            path_map=settings.path_map,
         )
         sink = settings.new_sink(settings.limits)
         self.delivery = Delivery(sink, self.backlog, on_stored, together)

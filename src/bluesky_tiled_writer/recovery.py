@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .journal import JournalDirectory, JournalFile
+from .path_map import PathMap
 from .pipeline import Settings
 from .stored_run import StoredRun
 
@@ -47,7 +48,7 @@ def options_of(settings: Settings) -> dict[str, Any]:
     """What a journal says of the settings, so that another process stores the run alike."""
     return {
         "max_array_size": settings.max_array_size,
-        "path_map": dict(settings.path_map),
+        "path_map": settings.path_map.prefixes,
         "spec_to_mimetype": dict(settings.spec_to_mimetype),
     }
 
@@ -56,6 +57,8 @@ def settings_for(settings: Settings, journal: JournalFile) -> Settings:
     """The settings of a writer, but for what the journal of a run says."""
     known = options_of(settings).keys()
     options = {key: value for key, value in journal.header.options.items() if key in known}
+    if "path_map" in options:
+        options["path_map"] = PathMap(options["path_map"])
     return replace(settings, **options)
 
 

@@ -7,6 +7,7 @@ all jobs, until it answers again; or the job waits a moment; or it is set aside.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -103,6 +104,8 @@ class Sender:
         Seconds that anything waits, at most, before it is sent.
     connections : int
         Requests on different nodes that are under way at the same time, at most.
+    exit_timeout : float
+        Seconds that the end of the interpreter waits for what is left.
     clock : callable, optional
         Gives the time in seconds.
     """
@@ -113,12 +116,14 @@ class Sender:
         flush_interval: float,
         *,
         connections: int = CONNECTIONS,
+        exit_timeout: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.last_error: Exception | None = None
         self._healthy = healthy
         self._interval = flush_interval
         self._connections = connections
+        self._exit_timeout = exit_timeout
         self._clock = clock
         self._breaker = Breaker()
         self._changed = threading.Condition()
@@ -134,7 +139,7 @@ class Sender:
     @property
     def down(self) -> bool:
         """Whether the server is known not to answer."""
-        return self._breaker.open
+        return self._breaker.confirmed
 
     @property
     def of_this_process(self) -> bool:
@@ -155,6 +160,7 @@ class Sender:
                 name = "bluesky-tiled-writer"
                 self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()
+                _at_work.add(self)
 
     def hasten(self, job: Job, *, rows: bool = True) -> None:
         """Advance a job at once; without `rows`, only what is not collected to be sent together."""
@@ -177,6 +183,7 @@ class Sender:
 
     def close(self, timeout: float) -> bool:
         """End the thread, after what it is at; False if that takes longer than `timeout`."""
+        _at_work.discard(self)
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -186,6 +193,16 @@ class Sender:
         thread.join(max(0.0, timeout))
         return not thread.is_alive()
 
+    def finish(self) -> None:
+        """At the end of the interpreter, send what waits, as far as that can be done in time."""
+        deadline = time.monotonic() + self._exit_timeout
+        jobs = self.jobs
+        for job in jobs:
+            self.hasten(job)
+        if not self.wait(lambda: self.down or not any(j.waiting for j in jobs), self._exit_timeout):
+            logger.warning("At exit, Tiled does not have everything yet; the journals do.")
+        self.close(deadline - time.monotonic())
+
     # -- the thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -194,6 +211,7 @@ class Sender:
             with self._changed:
                 if self._closing or not self._entries:
                     pool, self._pool, self._thread = self._pool, None, None
+                    _at_work.discard(self)
                     self._changed.notify_all()
                     break
                 if not self._woken:
@@ -309,8 +327,24 @@ class Sender:
         if self._pool is None:
             name = "bluesky-tiled-writer"
             self._pool = ThreadPoolExecutor(self._connections, thread_name_prefix=name)
-        futures = [self._pool.submit(function) for function in functions]
+        try:
+            futures = [self._pool.submit(function) for function in functions]
+        except RuntimeError:  # the interpreter is about to end, and pools take nothing any more
+            for function in functions:
+                function()
+            return
         errors = [error for future in futures if (error := future.exception()) is not None]
         # One that cannot be worked around counts more than one that can.
         for error in sorted(errors, key=lambda error: isinstance(error, StorageUnsupported)):
             raise error
+
+
+_at_work: set[Sender] = set()
+"""Those with a thread, which are in use even if nobody refers to their writer any more."""
+
+
+@atexit.register
+def _finish_all() -> None:
+    for sender in list(_at_work):
+        if sender.of_this_process:
+            sender.finish()

@@ -132,7 +132,6 @@ class StoredRun:
         self._beyond: deque[tuple[str, Any]] = deque()  # what the journal did not take
         self._restarts = 0
         self._damage: set[Any] = set()
-        self._rows_before = 0
         self._pipeline = self._new_pipeline()
 
     def __repr__(self) -> str:
@@ -212,7 +211,7 @@ class StoredRun:
     @property
     def rows_stored(self) -> int:
         """Rows that were sent."""
-        return self._rows_before + self._pipeline.delivery.rows
+        return self._pipeline.delivery.rows
 
     def back_up(self, why: Exception | None) -> None:
         """Put the documents into the backup, if there is one."""
@@ -260,12 +259,13 @@ class StoredRun:
         self._sender.hasten(self)
 
     def _fall_behind(self) -> None:
+        self._feed = Feed.ANEW
+        self._pipeline.backlog.clear()
         logger.warning(
             "Run %s: Tiled takes rows more slowly than they come. They are kept on disk, and"
             " stored from there.",
             self.uid,
         )
-        self._feed = Feed.ANEW
 
     def _hold_up(self) -> None:
         """Wait for room in memory: there is no other place."""
@@ -309,7 +309,7 @@ class StoredRun:
         taken = self.taken
         now = time.monotonic()
         if self._feed is Feed.ANEW:
-            self._read_to, self._rows_before = 0, 0
+            self._read_to = 0
             self._pipeline = self._new_pipeline()
             self._feed = Feed.JOURNAL
         self._sync()
@@ -396,7 +396,7 @@ class StoredRun:
         self._sender.changed()
 
     def _end(self) -> None:
-        self._forget_pipeline()
+        self._forget_rows()
         self.delivered = self.taken
         if self._journal is not None:
             try:
@@ -405,11 +405,9 @@ class StoredRun:
                 logger.warning("Run %s is stored, but %s", self.uid, error)
         self.over = self.stopped
 
-    def _forget_pipeline(self) -> None:
-        rows = self.rows_stored
+    def _forget_rows(self) -> None:
         self._feed = Feed.NOTHING
-        self._pipeline = self._new_pipeline()
-        self._rows_before = rows
+        self._pipeline.backlog.clear()
         self._beyond.clear()
 
     # -- what the sender decides ----------------------------------------------------------------
@@ -435,8 +433,10 @@ class StoredRun:
     def set_aside(self, error: Exception) -> None:
         """Give the run up, but for its journal, because of an error that does not go away."""
         self.error = error
-        self._forget_pipeline()
+        self._forget_rows()
         where = f" Its documents are in {self._journal.path}." if self._journal else ""
+        if self._backup is not None:
+            where += " They are backed up."
         logger.error(
             "Run %s was set aside: %s%s",
             self.uid,
@@ -454,6 +454,11 @@ class StoredRun:
         """Send what there is of a run that nobody will ever stop, then leave its journal."""
         self._abandoned = True
         self._sender.hasten(self)
+
+    def cancel(self) -> None:
+        """Forget a run whose start document was not taken."""
+        self.stopped = True
+        self._end()
 
     def let_go(self) -> None:
         """Leave what is not stored to whoever finds the journal."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
 import os
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -24,29 +21,24 @@ from tiled.client.base import BaseClient
 
 from .backup import Backup
 from .errors import (
+    DocumentError,
     DuplicateRun,
     InvalidDocument,
-    JournalError,
-    NotStored,
-    StorageError,
     UnknownReference,
 )
-from .journal import JournalDirectory, JournalFile
+from .journal import JournalDirectory
 from .normalizer import RunNormalizer
+from .path_map import PathMap
 from .pipeline import Settings
-from .recovery import OrphanSearch, Recovery, options_of, settings_for
+from .recovery import Recovery
 from .sender import CONNECTIONS, Sender
 from .sink import TiledSink, in_process
 from .status import Status
+from .store import Store
 from .stored_run import StoredRun
-
-logger = logging.getLogger("bluesky_tiled_writer")
 
 BATCH_SIZE = 10_000
 """Rows of a stream that are collected before they are stored, unless `flush_interval` is over."""
-
-PATIENCE = 1.0
-"""Seconds that write-through waits for a server that answers slowly, before it waits no more."""
 
 
 class TiledWriter(DocumentRouter):
@@ -133,38 +125,42 @@ class TiledWriter(DocumentRouter):
         self.backup_directory = backup_directory
         self.backup_dictionary = backup_dictionary
         self.ignore_errors = ignore_errors or []
-        self.timeout = timeout
-        self._write_through = batch_size <= 1
-        self._max_pending = max_pending_bytes
-        self._settings = Settings(
+        # An app in this process may have its catalog in memory, on the one connection of which
+        # two requests at the same time get into each other's transactions.
+        local = in_process(client)
+        sender = Sender(
+            TiledSink(client).healthy,
+            flush_interval,
+            connections=1 if local else CONNECTIONS,
+            exit_timeout=timeout,
+        )
+        settings = Settings(
             new_sink=lambda limits: TiledSink(client, limits),
             normalizer=normalizer,
             patches=self.patches,
             spec_to_mimetype=self.spec_to_mimetype,
             batch_size=batch_size,
             max_array_size=max_array_size,
-            path_map=path_map or {},
+            path_map=PathMap(path_map or {}),
         )
-        self._server = str(client.uri).split("?")[0].rstrip("/")
-        # An app in this process may have its catalog in memory, on the one connection of which
-        # two requests at the same time get into each other's transactions.
-        self._in_process = in_process(client)
-        self._sender = Sender(
-            TiledSink(client).healthy,
-            flush_interval,
-            connections=1 if self._in_process else CONNECTIONS,
-        )
-        self._journals: JournalDirectory | None = None
+        journals = None
         if journal_directory is not None:
             default = journal_directory == "default"
-            self._journals = JournalDirectory(None if default else journal_directory)
+            journals = JournalDirectory(None if default else journal_directory)
+        self._store = Store(
+            settings,
+            sender,
+            str(client.uri).split("?")[0].rstrip("/"),
+            journals=journals,
+            timeout=timeout,
+            max_pending_bytes=max_pending_bytes,
+            write_through=batch_size <= 1,
+            to_the_end=local,
+        )
+        self._take = self._store.take if batch_size <= 1 else StoredRun.take
         self._runs: dict[str, StoredRun] = {}
         self._by_descriptor: dict[str, StoredRun] = {}
         self._by_resource: dict[str, list[StoredRun]] = {}
-        self._history: dict[str, StoredRun] = {}
-        self._rows_before = 0
-        self._stalled = False
-        self._closed = False
         self._validate = bool(validate)
         if validate:
             warnings.warn(
@@ -172,11 +168,10 @@ class TiledWriter(DocumentRouter):
                 DeprecationWarning,
                 stacklevel=2,
             )
+        weakref.finalize(self, self._store.drop).atexit = False
         _living.add(self)
-        weakref.finalize(self, _dropped, self._sender).atexit = False
-        # An app in this process may be another one than that of the process that is gone.
-        if self._journals is not None and not self._in_process and self._journals.journals():
-            self._sender.add(OrphanSearch(self._journals, self._server, self._adopt))
+        if not local:  # an app may be another one than that of the process that is gone
+            self._store.recover_soon()
 
     @classmethod
     def from_uri(cls, uri: str, **kwargs: Any) -> Self:
@@ -216,7 +211,7 @@ class TiledWriter(DocumentRouter):
         return f"<{type(self).__name__} to {self.client.uri}: {self.status}>"
 
     def _repr_html_(self) -> str:
-        return f"<b>{type(self).__name__}</b> to {self._server}{self.status._repr_html_()}"
+        return f"<b>{type(self).__name__}</b> to {self._store.server}{self.status._repr_html_()}"
 
     # -- documents ------------------------------------------------------------------------------
 
@@ -237,9 +232,7 @@ class TiledWriter(DocumentRouter):
                 run = self._by_descriptor[doc["descriptor"]]
             except KeyError:
                 raise self._unknown(name, doc, "descriptor") from None
-            run.take(name, doc)
-            if self._write_through:
-                self._wait_through(run)
+            self._take(run, name, doc)
             return name, doc
         if name not in DocumentNames.__members__:
             raise InvalidDocument(
@@ -258,82 +251,16 @@ class TiledWriter(DocumentRouter):
                 f"There is a second start document for the run {uid!r}, which is still open.",
                 hint="A uid stands for one run: the documents of the first go on being stored.",
             )
-        self._check_usable()
-        self._prune_history()
-        run = self._open(uid, doc)
-        self._take(run, "start", doc)
-        self._runs[uid] = run
-
-    def _check_usable(self) -> None:
-        if not self._sender.of_this_process:
-            raise StorageError(
-                "This TiledWriter belongs to another process, from which this one was forked off.",
-                hint="Make a client and a TiledWriter in each process.",
-            )
-        if self._closed:
-            raise StorageError("This TiledWriter is closed.", hint="Make another one.")
-
-    def _open(self, uid: str, start: Any) -> StoredRun:
         backup = None
         if self.backup_directory is not None or self.backup_dictionary is not None:
             backup = Backup(uid, self.backup_directory, self.backup_dictionary)
-        run = StoredRun(
-            uid,
-            self._settings,
-            self._sender,
-            journal=self._new_journal(uid),
-            backup=backup,
-            max_pending_bytes=self._max_pending,
-            timeout=self.timeout,
-        )
-        self._history[uid] = run
-        self._sender.add(run)
-        return run
-
-    def _new_journal(self, uid: str) -> JournalFile | None:
-        if self._journals is None:
-            return None
+        run = self._store.open(uid, backup)
         try:
-            return self._journals.create(uid, self._server, options_of(self._settings))
-        except JournalError as error:
-            logger.error(
-                "Run %s has no journal, and goes on from memory, which the end of this process"
-                " would lose. %s",
-                uid,
-                error,
-            )
-            return None
-
-    def _take(self, run: StoredRun, name: str, doc: Any) -> None:
-        run.take(name, doc)
-        if self._write_through:
-            self._wait_through(run)
-
-    def _wait_through(self, run: StoredRun) -> None:
-        """Wait until a document is in Tiled, but not for a server that is slow or down."""
-        target = run.taken
-        self._sender.hasten(run)
-        if run.must_tell:
-            self._wait_or_tell(run, lambda: run.delivered >= target)
-            return
-        if self._stalled and run.delivered < target - 1:
-            return
-        self._sender.wait(
-            lambda: run.delivered >= target or run.error is not None or self._sender.down, PATIENCE
-        )
-        self._stalled = run.delivered < target
-
-    def _wait_or_tell(self, run: StoredRun, done: Callable[[], bool]) -> None:
-        """Wait for what only this call can vouch for."""
-        self._sender.wait(lambda: done() or run.error is not None, self.timeout)
-        if run.error is not None:
-            raise run.error
-        if not done():
-            raise NotStored(
-                f"Run {run.uid!r} was not stored within {self.timeout} s.",
-                hint="It goes on in the background; the end of this process would lose it."
-                " Let TiledWriter have a journal (journal_directory=...).",
-            ) from self._sender.last_error
+            self._take(run, "start", doc)
+        except DocumentError:
+            self._store.cancel(run)
+            raise
+        self._runs[uid] = run
 
     def stop(self, doc: Any) -> None:
         """Store what is left of a run, and close it; waits for that, up to `timeout`."""
@@ -344,29 +271,9 @@ class TiledWriter(DocumentRouter):
         for known in run.links:
             self._by_descriptor.pop(known, None)
             self._by_resource.pop(known, None)
-        if self.timeout > 0:
-            self._wait_stored(run)
-        if not run.stored and run.has_backup and (run.error is not None or self.timeout > 0):
-            run.back_up(self._sender.last_error)
+        self._store.wait_stored(run)
         if self._validate and run.stored:
             self._validate_run(uid)
-
-    def _wait_stored(self, run: StoredRun) -> None:
-        if run.must_tell:
-            self._wait_or_tell(run, lambda: run.over if self._in_process else run.stored)
-            return
-        self._sender.wait(
-            lambda: (
-                (run.over if self._in_process else run.stored)
-                or run.error is not None
-                or self._sender.down
-            ),
-            self.timeout,
-        )
-        if not run.stored and run.error is None:
-            logger.warning(
-                "Run %s is not in Tiled yet; it will be when the server answers in time.", run.uid
-            )
 
     def _validate_run(self, uid: str) -> None:
         stored: Any = self.client
@@ -443,36 +350,7 @@ class TiledWriter(DocumentRouter):
     @property
     def status(self) -> Status:
         """What the writer is at."""
-        runs = list(self._history.values())
-        waiting = [run for run in runs if not run.over and run.error is None]
-        aside = {run.uid: str(run.error) for run in runs if run.error is not None}
-        rows = sum(run.pending_rows for run in waiting)
-        behind = [run for run in waiting if run.delivered < run.taken]
-        oldest = min((run.settled for run in behind), default=None)
-        lost = any(run.journal_failure is not None for run in waiting)
-        if self._sender.down or aside or lost:
-            state = "degraded"
-        elif any(run.behind for run in waiting):
-            state = "behind"
-        else:
-            state = "writing" if behind or rows else "idle"
-        return Status(
-            state=state,  # type: ignore[arg-type]
-            runs=len(waiting),
-            pending_rows=rows,
-            pending_bytes=sum(run.pending_bytes for run in waiting),
-            oldest=0.0 if oldest is None else time.monotonic() - oldest,
-            rows_stored=self._rows_before + sum(run.rows_stored for run in runs),
-            server_down=self._sender.down,
-            set_aside=aside,
-            last_error=self._sender.last_error,
-        )
-
-    def _prune_history(self) -> None:
-        for uid, run in list(self._history.items()):
-            if run.over and run.error is None:
-                self._rows_before += run.rows_stored
-                del self._history[uid]
+        return self._store.status
 
     def flush(self, timeout: float | None = None) -> bool:
         """Store all that was taken so far.
@@ -487,17 +365,7 @@ class TiledWriter(DocumentRouter):
         bool
             Whether all of it is in Tiled, but for runs that were set aside.
         """
-        targets = [(run, run.taken) for run in list(self._history.values())]
-        for run, _ in targets:
-            self._sender.hasten(run)
-
-        def done() -> bool:
-            return all(
-                (run.delivered >= target and (run.over or not run.stopped)) or run.error is not None
-                for run, target in targets
-            )
-
-        return self._sender.wait(done, self.timeout if timeout is None else timeout)
+        return self._store.flush(timeout)
 
     def wait_for(self, uid: str, timeout: float | None = None) -> bool:
         """Wait until a run is stored to its end.
@@ -519,15 +387,7 @@ class TiledWriter(DocumentRouter):
         StorageError
             If the run was set aside.
         """
-        run = self._history.get(uid)
-        if run is None:
-            return True
-        done = self._sender.wait(
-            lambda: run.over or run.error is not None, self.timeout if timeout is None else timeout
-        )
-        if run.error is not None:
-            raise run.error
-        return done
+        return self._store.wait_for(uid, timeout)
 
     def recover(self, timeout: float | None = None) -> list[Recovery]:
         """Store the runs that other processes left, and those that this one has set aside.
@@ -547,32 +407,7 @@ class TiledWriter(DocumentRouter):
         StorageError
             If there is no journal to recover anything from.
         """
-        self._check_usable()
-        if self._journals is None:
-            raise StorageError(
-                "There is no journal to recover runs from.", hint="Give a journal_directory."
-            )
-        self._sender.wait(self._no_search, timeout)
-        for journal in self._journals.orphans(self._server):
-            self._adopt(journal)
-        runs = [run for run in self._history.values() if run.is_orphan]
-        self._sender.wait(lambda: all(run.over or run.error is not None for run in runs), timeout)
-        return [Recovery.of(run) for run in runs]
-
-    def _no_search(self) -> bool:
-        return not any(isinstance(job, OrphanSearch) for job in self._sender.jobs)
-
-    def _adopt(self, journal: JournalFile) -> None:
-        run = StoredRun(
-            journal.header.uid,
-            settings_for(self._settings, journal),
-            self._sender,
-            journal=journal,
-            orphan=True,
-        )
-        self._history[run.uid] = run
-        self._sender.add(run)
-        self._sender.hasten(run)
+        return self._store.recover(timeout)
 
     def close(self, timeout: float | None = None) -> bool:
         """Store all that was taken, and take no more.
@@ -590,19 +425,13 @@ class TiledWriter(DocumentRouter):
         bool
             Whether all of it is in Tiled, but for runs that were set aside.
         """
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
-        done = self.flush(max(0.0, deadline - time.monotonic()))
-        self._closed = True
-        if self._sender.close(max(0.5, deadline - time.monotonic())):
-            for run in list(self._history.values()):
-                if not run.over and not run.stored:
-                    run.back_up(self._sender.last_error)
-                if not run.over:
-                    run.let_go()
+        self._forget_all()
+        return self._store.close(timeout)
+
+    def _forget_all(self) -> None:
         self._runs.clear()
         self._by_descriptor.clear()
         self._by_resource.clear()
-        return done
 
     def __enter__(self) -> Self:
         return self
@@ -628,7 +457,7 @@ class TiledWriter(DocumentRouter):
             raise self._unknown(kind, doc, field) from None
 
     def _unknown(self, kind: str, doc: Any, field: str) -> Exception:
-        self._check_usable()
+        self._store.check_usable()
         uid = doc.get("uid", doc.get("datum_id")) if isinstance(doc, Mapping) else None
         if not isinstance(doc, Mapping) or field not in doc:
             return InvalidDocument(
@@ -646,35 +475,10 @@ class TiledWriter(DocumentRouter):
 _living: weakref.WeakSet[TiledWriter] = weakref.WeakSet()
 
 
-def _dropped(sender: Sender) -> None:
-    """See what a writer leaves that nobody refers to any more."""
-    if not sender.of_this_process:
-        return
-    runs = [job for job in sender.jobs if isinstance(job, StoredRun)]
-    open_runs = [run.uid for run in runs if run.waiting and not run.stopped]
-    for run in runs:
-        run.abandon()
-    if open_runs:
-        warnings.warn(
-            f"A TiledWriter was dropped with rows of open runs: {', '.join(open_runs)}. Call"
-            " close(), or use it in a with statement.",
-            ResourceWarning,
-            stacklevel=2,
-        )
-
-
-@atexit.register
-def _close_all() -> None:
-    """At the end of the interpreter, store what is left; the rest is in the journals."""
-    for writer in list(_living):
-        if writer._sender.of_this_process and not writer.close():
-            logger.warning("Not everything is in Tiled: %s", writer.status)
-
-
 def _leave_to_parent() -> None:
-    """In a child process: the runs are the parent's, and so are its thread and its locks."""
+    """In a child process: the runs are the parent's, and so are the thread and its locks."""
     for writer in list(_living):
-        writer._runs, writer._by_descriptor, writer._by_resource = {}, {}, {}
+        writer._forget_all()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,0 +1,302 @@
+"""The runs of a writer on their way to Tiled: opened, waited for, recovered, counted."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from .backup import Backup
+from .errors import JournalError, NotStored, StorageError
+from .journal import JournalDirectory, JournalFile
+from .pipeline import Settings
+from .recovery import OrphanSearch, Recovery, options_of, settings_for
+from .sender import Sender
+from .status import State, Status
+from .stored_run import StoredRun
+
+logger = logging.getLogger("bluesky_tiled_writer")
+
+PATIENCE = 1.0
+"""Seconds that write-through waits for a server that answers slowly, before it waits no more."""
+
+
+class Store:
+    """All runs that one writer has taken and not forgotten yet.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the runs.
+    sender : Sender
+        Advances them.
+    server : str
+        Identity of the place in Tiled that gets them.
+    journals : JournalDirectory, optional
+        Where documents are kept until they are stored.
+    timeout : float
+        Seconds that anybody waits, unless they say otherwise.
+    max_pending_bytes : int
+        Bytes of rows of a run in memory, at most.
+    write_through : bool
+        Whether each document is to be in Tiled when the call returns that brings it.
+    to_the_end : bool
+        Whether a run is waited for until all is done, and not only until it can be read.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sender: Sender,
+        server: str,
+        *,
+        journals: JournalDirectory | None,
+        timeout: float,
+        max_pending_bytes: int,
+        write_through: bool = False,
+        to_the_end: bool = False,
+    ) -> None:
+        self.server = server
+        self._settings = settings
+        self._sender = sender
+        self._journals = journals
+        self._timeout = timeout
+        self._max_pending = max_pending_bytes
+        self._write_through = write_through
+        self._to_the_end = to_the_end
+        self._runs: dict[str, StoredRun] = {}
+        self._rows_of_forgotten = 0
+        self._stalled = False
+        self._closed = False
+
+    # -- runs -----------------------------------------------------------------------------------
+
+    def check_usable(self) -> None:
+        """Raise an error if no documents can be taken any more."""
+        if not self._sender.of_this_process:
+            raise StorageError(
+                "This TiledWriter belongs to another process, from which this one was forked off.",
+                hint="Make a client and a TiledWriter in each process.",
+            )
+        if self._closed:
+            raise StorageError("This TiledWriter is closed.", hint="Make another one.")
+
+    def open(self, uid: str, backup: Backup | None) -> StoredRun:
+        """Begin a run."""
+        self.check_usable()
+        self._forget_stored()
+        run = StoredRun(
+            uid,
+            self._settings,
+            self._sender,
+            journal=self._new_journal(uid),
+            backup=backup,
+            max_pending_bytes=self._max_pending,
+            timeout=self._timeout,
+        )
+        self._add(run)
+        return run
+
+    def cancel(self, run: StoredRun) -> None:
+        """Forget a run whose start document was not taken."""
+        run.cancel()
+        del self._runs[run.uid]
+        self._sender.hasten(run)
+
+    def _add(self, run: StoredRun) -> None:
+        self._runs[run.uid] = run
+        self._sender.add(run)
+
+    def _new_journal(self, uid: str) -> JournalFile | None:
+        if self._journals is None:
+            return None
+        try:
+            return self._journals.create(uid, self.server, options_of(self._settings))
+        except JournalError as error:
+            logger.error(
+                "Run %s has no journal, and goes on from memory, which the end of this process"
+                " would lose. %s",
+                uid,
+                error,
+            )
+            return None
+
+    def _forget_stored(self) -> None:
+        for uid, run in list(self._runs.items()):
+            if run.over and run.error is None:
+                self._rows_of_forgotten += run.rows_stored
+                del self._runs[uid]
+
+    def take(self, run: StoredRun, name: str, doc: Any) -> None:
+        """Take a document of a run; with write-through, wait until it is in Tiled."""
+        run.take(name, doc)
+        if self._write_through and name != "stop":
+            self._wait_through(run)
+
+    def _wait_through(self, run: StoredRun) -> None:
+        target = run.taken
+        self._sender.hasten(run)
+        if run.must_tell:
+            self._wait_or_tell(run, lambda: run.delivered >= target)
+            return
+        if self._stalled and run.delivered < target - 1:
+            return  # not for a server that is slow or down
+        self._sender.wait(
+            lambda: run.delivered >= target or run.error is not None or self._sender.down, PATIENCE
+        )
+        self._stalled = run.delivered < target
+
+    def wait_stored(self, run: StoredRun) -> None:
+        """Wait until a run is stored, or it is known that it cannot be soon."""
+        if self._timeout <= 0:
+            return
+        if run.must_tell:
+            self._wait_or_tell(run, lambda: self._is_stored(run))
+            return
+        self._sender.wait(
+            lambda: self._is_stored(run) or run.error is not None or self._sender.down,
+            self._timeout,
+        )
+        if not run.stored:
+            run.back_up(self._sender.last_error)
+            if run.error is None:
+                logger.warning("Run %s is not in Tiled yet; it waits in its journal.", run.uid)
+
+    def _is_stored(self, run: StoredRun) -> bool:
+        return run.over if self._to_the_end else run.stored
+
+    def _wait_or_tell(self, run: StoredRun, done: Callable[[], bool]) -> None:
+        """Wait for what only this call can vouch for."""
+        self._sender.wait(lambda: done() or run.error is not None, self._timeout)
+        if run.error is not None:
+            raise run.error
+        if not done():
+            raise NotStored(
+                f"Run {run.uid!r} was not stored within {self._timeout} s.",
+                hint="It goes on in the background; the end of this process would lose it."
+                " Let TiledWriter have a journal (journal_directory=...).",
+            ) from self._sender.last_error
+
+    # -- all of them ----------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """See `TiledWriter.status`."""
+        runs = list(self._runs.values())
+        waiting = [run for run in runs if not run.over and run.error is None]
+        unsettled = [run.settled for run in waiting if run.delivered < run.taken]
+        aside = {run.uid: str(run.error) for run in runs if run.error is not None}
+        rows = sum(run.pending_rows for run in waiting)
+        state: State = "writing" if unsettled or rows else "idle"
+        if any(run.behind and not run.is_orphan for run in waiting):
+            state = "behind"
+        if self._sender.down or aside or any(run.journal_failure for run in waiting):
+            state = "degraded"
+        return Status(
+            state=state,
+            runs=len(waiting),
+            pending_rows=rows,
+            pending_bytes=sum(run.pending_bytes for run in waiting),
+            oldest=time.monotonic() - min(unsettled) if unsettled else 0.0,
+            rows_stored=self._rows_of_forgotten + sum(run.rows_stored for run in runs),
+            server_down=self._sender.down,
+            set_aside=aside,
+            last_error=self._sender.last_error,
+        )
+
+    def flush(self, timeout: float | None) -> bool:
+        """See `TiledWriter.flush`."""
+        if not self._sender.of_this_process:
+            self.check_usable()
+        targets = [(run, run.taken) for run in list(self._runs.values())]
+        for run, _ in targets:
+            self._sender.hasten(run)
+
+        def done() -> bool:
+            return all(
+                run.error is not None or (run.delivered >= target and (run.over or not run.stopped))
+                for run, target in targets
+            )
+
+        return self._sender.wait(done, self._timeout if timeout is None else timeout)
+
+    def wait_for(self, uid: str, timeout: float | None) -> bool:
+        """See `TiledWriter.wait_for`."""
+        run = self._runs.get(uid)
+        if run is None:
+            return True
+        done = self._sender.wait(
+            lambda: run.over or run.error is not None,
+            self._timeout if timeout is None else timeout,
+        )
+        if run.error is not None:
+            raise run.error
+        return done
+
+    def close(self, timeout: float | None) -> bool:
+        """See `TiledWriter.close`."""
+        if not self._sender.of_this_process:
+            return False
+        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+        done = self.flush(max(0.0, deadline - time.monotonic()))
+        self._closed = True
+        if self._sender.close(max(0.5, deadline - time.monotonic())):
+            for run in list(self._runs.values()):
+                if not run.stored:
+                    run.back_up(self._sender.last_error)
+                if not run.over:
+                    run.let_go()
+        return done
+
+    def drop(self) -> None:
+        """See to what is left when nobody refers to the writer any more."""
+        if self._closed or not self._sender.of_this_process:
+            return
+        runs = [run for run in self._runs.values() if not run.over]
+        lost = [run.uid for run in runs if run.waiting and not run.stopped]
+        for run in runs:
+            run.abandon()
+        if lost:
+            warnings.warn(
+                f"A TiledWriter was dropped with rows of open runs: {', '.join(lost)}. Call"
+                " close(), or use it in a with statement.",
+                ResourceWarning,
+                stacklevel=2,
+            )
+
+    # -- runs of processes that are gone --------------------------------------------------------
+
+    def recover_soon(self) -> None:
+        """Have the sender look for runs that other processes left, if there is any journal."""
+        if self._journals is not None and self._journals.journals():
+            self._sender.add(OrphanSearch(self._journals, self.server, self._adopt))
+
+    def recover(self, timeout: float | None) -> list[Recovery]:
+        """See `TiledWriter.recover`."""
+        self.check_usable()
+        if self._journals is None:
+            raise StorageError(
+                "There is no journal to recover runs from.", hint="Give a journal_directory."
+            )
+        self._sender.wait(self._no_search, timeout)
+        for journal in self._journals.orphans(self.server):
+            self._adopt(journal)
+        runs = [run for run in list(self._runs.values()) if run.is_orphan]
+        self._sender.wait(lambda: all(run.over or run.error is not None for run in runs), timeout)
+        return [Recovery.of(run) for run in runs]
+
+    def _no_search(self) -> bool:
+        return not any(isinstance(job, OrphanSearch) for job in self._sender.jobs)
+
+    def _adopt(self, journal: JournalFile) -> None:
+        run = StoredRun(
+            journal.header.uid,
+            settings_for(self._settings, journal),
+            self._sender,
+            journal=journal,
+            orphan=True,
+        )
+        self._add(run)
+        self._sender.hasten(run)

@@ -1,0 +1,338 @@
+"""When jobs are advanced, and what becomes of those that fail: with a clock that the test turns."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bluesky_tiled_writer.errors import (
+    OutOfStep,
+    RequestRefused,
+    RunComplete,
+    RunExists,
+    ServerUnreachable,
+    StorageError,
+)
+from bluesky_tiled_writer.sender import MAX_DELAYS, MAX_FAILURES, Sender
+
+INTERVAL = 1.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class ScriptedJob:
+    """A job that fails as it is told to, and remembers what was asked of it."""
+
+    def __init__(self, *outcomes: Exception | None) -> None:
+        self.outcomes = deque(outcomes)
+        self.waiting = True
+        self.over = False
+        self.advanced: list[bool] = []
+        self.events: list[str] = []
+        self.error: Exception | None = None
+
+    def advance(self, rows: bool) -> None:
+        self.advanced.append(rows)
+        if self.outcomes and (error := self.outcomes.popleft()) is not None:
+            raise error
+
+    def begin_again(self, error: StorageError) -> None:
+        self.events.append("begin again")
+
+    def complete(self) -> None:
+        self.events.append("complete")
+
+    def set_aside(self, error: Exception) -> None:
+        self.events.append("set aside")
+        self.error = error
+        self.waiting = False
+
+
+class Server:
+    def __init__(self) -> None:
+        self.up = True
+        self.asked = 0
+
+    def healthy(self) -> bool:
+        self.asked += 1
+        return self.up
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def sender(clock: Clock, server: Server) -> Iterator[Sender]:
+    """A sender whose thread never does anything: the test calls `turn` itself."""
+    sender = Sender(server.healthy, INTERVAL, clock=clock)
+    sender._run = lambda: None  # type: ignore[method-assign]
+    yield sender
+    sender.close(1.0)
+
+
+def turn_for(sender: Sender, clock: Clock, seconds: float) -> None:
+    """Let time pass as the thread would, without sleeping."""
+    end = clock.now + seconds
+    while clock.now < end:
+        delay = sender.turn()
+        if delay is None:
+            return
+        clock.now += max(delay, 1e-3)
+
+
+def test_what_waits_is_sent_once_an_interval(sender: Sender, clock: Clock) -> None:
+    job = ScriptedJob()
+    sender.add(job)
+    assert sender.turn() == pytest.approx(INTERVAL)
+    assert job.advanced == []
+    turn_for(sender, clock, 3.5 * INTERVAL)
+    assert job.advanced == [True, True, True]
+
+
+def test_a_job_with_nothing_to_send_is_left_alone(sender: Sender, clock: Clock) -> None:
+    job = ScriptedJob()
+    job.waiting = False
+    sender.add(job)
+    turn_for(sender, clock, 5 * INTERVAL)
+    assert job.advanced == []
+
+
+def test_a_job_in_haste_is_advanced_at_once_with_its_rows_or_without(sender: Sender) -> None:
+    job = ScriptedJob()
+    sender.add(job)
+    sender.hasten(job, rows=False)
+    sender.turn()
+    sender.hasten(job)
+    sender.turn()
+    sender.turn()
+    assert job.advanced == [False, True]
+
+
+def test_a_job_that_is_over_is_forgotten(sender: Sender) -> None:
+    job = ScriptedJob()
+    sender.add(job)
+    job.over = True
+    assert sender.turn() is None
+    assert sender.jobs == []
+
+
+@pytest.mark.parametrize("status", [502, 503, 504, None])
+def test_while_the_server_is_away_nothing_is_sent(
+    sender: Sender, clock: Clock, server: Server, status: int | None
+) -> None:
+    error = RequestRefused("away", status=status) if status else ServerUnreachable("gone")
+    job, other = ScriptedJob(error), ScriptedJob()
+    sender.add(job)
+    sender.add(other)
+    sender.hasten(job)
+    server.up = False
+    sender.turn()
+    assert not sender.down  # before it was asked
+    sender.turn()
+    assert sender.down
+    turn_for(sender, clock, 60.0)
+    assert len(job.advanced) == 1
+    assert other.advanced == []
+    assert 10 < server.asked < 30  # now and then, and ever more seldom
+    server.up = True
+    turn_for(sender, clock, 6.0)
+    assert not sender.down
+    assert len(job.advanced) > 1
+    assert len(other.advanced) > 0
+    assert job.events == []
+
+
+def test_trouble_and_its_end_are_logged_once(
+    sender: Sender, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bluesky_tiled_writer")
+    job = ScriptedJob(*[ServerUnreachable("gone")] * 5)
+    sender.add(job)
+    sender.hasten(job)
+    turn_for(sender, clock, 60.0)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert "does not answer" in messages[0]
+    assert "answers again" in messages[1]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 415, 422])
+def test_a_refusal_sets_its_job_aside_at_once(sender: Sender, clock: Clock, status: int) -> None:
+    job, other = ScriptedJob(RequestRefused("no", status=status)), ScriptedJob()
+    sender.add(job)
+    sender.add(other)
+    sender.hasten(job)
+    turn_for(sender, clock, 2.5)
+    assert job.events == ["set aside"]
+    assert len(job.advanced) == 1
+    assert len(other.advanced) == 2
+
+
+def test_another_run_under_the_same_uid_sets_the_job_aside(sender: Sender) -> None:
+    job = ScriptedJob(RunExists("there is one"))
+    sender.add(job)
+    sender.hasten(job)
+    sender.turn()
+    assert job.events == ["set aside"]
+
+
+def test_a_500_is_tried_again_and_given_up_within_seconds_if_the_server_is_healthy(
+    sender: Sender, clock: Clock
+) -> None:
+    job = ScriptedJob(*[RequestRefused("oops", status=500)] * 100)
+    sender.add(job)
+    sender.hasten(job)
+    begin = clock.now
+    while not job.events:
+        turn_for(sender, clock, 0.1)
+    assert job.events == ["set aside"]
+    assert len(job.advanced) == MAX_FAILURES + 1
+    assert clock.now - begin < 10.0
+
+
+def test_a_500_of_a_server_in_trouble_is_waited_out(
+    sender: Sender, clock: Clock, server: Server
+) -> None:
+    job = ScriptedJob(*[RequestRefused("oops", status=500)] * 3)
+    server.up = False
+    sender.add(job)
+    sender.hasten(job)
+    turn_for(sender, clock, 600.0)
+    assert job.events == []
+    server.up = True
+    turn_for(sender, clock, 60.0)
+    assert job.events == []
+    assert len(job.advanced) > 4
+
+
+def test_a_busy_server_is_left_alone_as_long_as_it_says(sender: Sender, clock: Clock) -> None:
+    job = ScriptedJob(RequestRefused("busy", status=429, retry_after=7.0))
+    sender.add(job)
+    sender.hasten(job)
+    turn_for(sender, clock, 6.9)
+    assert len(job.advanced) == 1
+    turn_for(sender, clock, 0.2)
+    assert len(job.advanced) == 2
+    assert not sender.down
+
+
+def test_what_never_gets_through_is_given_up_in_the_end(sender: Sender, clock: Clock) -> None:
+    job = ScriptedJob(*[ServerUnreachable("dropped")] * 100)
+    sender.add(job)
+    sender.hasten(job)
+    turn_for(sender, clock, 1000.0)
+    assert job.events == ["set aside"]
+    assert len(job.advanced) == MAX_DELAYS + 1
+
+
+def test_success_makes_failures_forgotten(sender: Sender, clock: Clock) -> None:
+    oops = RequestRefused("oops", status=500)
+    outcomes = [*[oops] * MAX_FAILURES, None, *[oops] * MAX_FAILURES, None]
+    job = ScriptedJob(*outcomes)
+    sender.add(job)
+    sender.hasten(job)
+    turn_for(sender, clock, 100.0)
+    assert job.events == []
+
+
+def test_a_node_that_is_out_of_step_makes_the_job_begin_again(sender: Sender, clock: Clock) -> None:
+    job = ScriptedJob(OutOfStep("other rows"))
+    sender.add(job)
+    sender.hasten(job)
+    turn_for(sender, clock, 0.5)
+    assert job.events == ["begin again"]
+    assert len(job.advanced) == 2
+
+
+def test_a_run_that_tiled_has_is_complete(sender: Sender) -> None:
+    job = ScriptedJob(RunComplete("is there"))
+    sender.add(job)
+    sender.hasten(job)
+    sender.turn()
+    assert job.events == ["complete"]
+
+
+def test_a_defect_costs_its_own_job(sender: Sender, clock: Clock) -> None:
+    job, other = ScriptedJob(ZeroDivisionError()), ScriptedJob()
+    sender.add(job)
+    sender.add(other)
+    sender.hasten(job)
+    turn_for(sender, clock, 2.5)
+    assert job.events == ["set aside"]
+    assert len(other.advanced) == 2
+
+
+# -- the thread itself -----------------------------------------------------------------------------
+
+
+def make_sender(server: Server) -> Sender:
+    return Sender(server.healthy, 0.01)
+
+
+def test_the_thread_ends_with_the_last_job_and_starts_with_the_next(server: Server) -> None:
+    sender = make_sender(server)
+    for _ in range(3):
+        job = ScriptedJob()
+        sender.add(job)
+        assert sender.wait(lambda job=job: len(job.advanced) > 1, 5.0)  # type: ignore[misc]
+        job.over = True
+        assert sender.wait(lambda: sender._thread is None, 5.0)
+
+
+def test_a_wait_ends_when_its_time_is_over(server: Server) -> None:
+    sender = make_sender(server)
+    assert not sender.wait(lambda: False, 0.01)
+    assert sender.wait(lambda: True, 0.0)
+
+
+def test_closing_ends_the_thread_whatever_waits(server: Server) -> None:
+    sender = make_sender(server)
+    sender.add(ScriptedJob())
+    assert sender.close(5.0)
+    assert sender._thread is None
+
+
+def test_functions_go_together_and_their_error_comes_when_all_have_ended(server: Server) -> None:
+    sender = make_sender(server)
+    together: list[bool] = []
+    barrier = threading.Barrier(3, timeout=5.0)
+
+    def meet(error: Exception | None = None) -> Callable[[], None]:
+        def function() -> None:
+            barrier.wait()
+            together.append(True)
+            if error is not None:
+                raise error
+
+        return function
+
+    class Job(ScriptedJob):
+        def advance(self, rows: bool) -> None:
+            try:
+                sender.together([meet(), meet(ServerUnreachable("gone")), meet()])
+            except ServerUnreachable:
+                self.events.append("raised")
+            self.over = True
+
+    job = Job()
+    sender.add(job)
+    assert sender.wait(lambda: job.over and sender._thread is None, 5.0)
+    assert job.events == ["raised"]
+    assert together == [True] * 3
