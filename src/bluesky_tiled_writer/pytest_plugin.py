@@ -63,14 +63,14 @@ def tiled_client(tiled_server: SimpleTiledServer) -> Iterator[Container]:
 
 
 @pytest.fixture
-def tiled_writer(tiled_client: Container) -> Iterator[TiledWriter]:
-    """A `TiledWriter` with the settings it has at a beamline."""
+def tiled_writer(
+    tiled_client: Container, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TiledWriter]:
+    """A `TiledWriter` with the settings it has at a beamline, but for journals of its own."""
     from bluesky_tiled_writer import TiledWriter
 
-    writer = TiledWriter(tiled_client)
-    yield writer
-    if close := getattr(writer, "close", None):
-        close()
+    with TiledWriter(tiled_client, journal_directory=tmp_path_factory.mktemp("journal")) as writer:
+        yield writer
 
 
 @pytest.fixture(name="RE")
