@@ -37,6 +37,7 @@ class ScriptedJob:
         self.outcomes = deque(outcomes)
         self.waiting = True
         self.over = False
+        self.progress = 0
         self.advanced: list[bool] = []
         self.events: list[str] = []
         self.error: Exception | None = None
@@ -250,6 +251,20 @@ def test_success_makes_failures_forgotten(sender: Sender, clock: Clock) -> None:
     sender.hasten(job)
     turn_for(sender, clock, 100.0)
     assert job.events == []
+
+
+def test_progress_makes_failures_forgotten(sender: Sender, clock: Clock) -> None:
+    class Slow(ScriptedJob):
+        def advance(self, rows: bool) -> None:
+            self.progress += len(self.advanced) % MAX_FAILURES == 0
+            super().advance(rows)
+
+    job = Slow(*[RequestRefused("oops", status=500)] * 20)
+    sender.add(job)
+    sender.hasten(job)
+    turn_for(sender, clock, 100.0)
+    assert job.events == []
+    assert not job.outcomes
 
 
 def test_a_node_that_is_out_of_step_makes_the_job_begin_again(sender: Sender, clock: Clock) -> None:

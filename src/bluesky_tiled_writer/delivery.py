@@ -9,8 +9,20 @@ from .batch import Batch
 from .errors import StorageUnsupported
 from .external import ExternalKey
 from .metadata import to_json
-from .steps import AppendRows, CheckNodes, CloseNodes, Discard, Sink, Step, UpdateMetadata
+from .steps import (
+    AppendRows,
+    CheckNodes,
+    CloseNodes,
+    Discard,
+    ExtendRagged,
+    Sink,
+    Step,
+    UpdateMetadata,
+)
 from .stream import Stream
+
+IN_DATABASE = (AppendRows, ExtendRagged)
+"""Steps whose rows Tiled keeps in a database."""
 
 Together = Callable[[Sequence[Callable[[], None]]], None]
 """Calls functions, perhaps at the same time, and raises an error of theirs when all are done."""
@@ -38,6 +50,13 @@ class Delivery:
         Called when the stop document is stored.
     together : callable, optional
         Calls functions that write to different nodes.
+
+    Attributes
+    ----------
+    rows, tasks : int
+        Rows stored, and tasks done, so far.
+    closed : bool
+        Whether the run is stored, and all done.
     """
 
     def __init__(
@@ -48,6 +67,7 @@ class Delivery:
         together: Together = one_by_one,
     ) -> None:
         self.rows = 0
+        self.tasks = 0
         self.closed = False
         self._sink = sink
         self._backlog = backlog
@@ -72,6 +92,7 @@ class Delivery:
                 return
             self._do(task)
             self._backlog.done(task)
+            self.tasks += 1
         if not rows:
             return
         for stream in self._backlog.streams:
@@ -114,10 +135,14 @@ class Delivery:
         self.rows += len(task.batch)
 
     def _lanes(self, steps: Sequence[Step]) -> list[Callable[[], None]]:
-        """What may go on at the same time: tables share a database, and go one by one."""
-        tables: list[Step] = [step for step in steps if isinstance(step, AppendRows)]
-        lanes: list[list[Step]] = [tables] if tables else []
-        lanes += [[step] for step in steps if not isinstance(step, AppendRows)]
+        """What may go on at the same time.
+
+        Tables and ragged nodes are kept in one database, and must go one by one: on DuckDB all
+        requests to a server share a connection, and so get into each other's transactions.
+        """
+        database: list[Step] = [step for step in steps if isinstance(step, IN_DATABASE)]
+        lanes: list[list[Step]] = [database] if database else []
+        lanes += [[step] for step in steps if not isinstance(step, IN_DATABASE)]
         return [self._lane(lane) for lane in lanes]
 
     def _lane(self, steps: Sequence[Step]) -> Callable[[], None]:

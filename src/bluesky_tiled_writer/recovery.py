@@ -80,6 +80,7 @@ class OrphanSearch:
     ) -> None:
         self.over = False
         self.waiting = True
+        self.progress = 0
         self._directory = directory
         self._server = server
         self._adopt = adopt

@@ -58,6 +58,11 @@ class Job(Protocol):
         """Whether nothing more will come."""
         ...
 
+    @property
+    def progress(self) -> int:
+        """Something that grows with what was sent: failures in between are not the same one."""
+        ...
+
     def advance(self, rows: bool) -> None:
         """Send what waits; raises an error if that fails, and is called again later.
 
@@ -91,6 +96,7 @@ class _Entry:
     rows_urgent: bool = False
     not_before: float = 0.0
     failures: int = 0
+    progress: int = -1  # at the last failure
 
 
 class Sender:
@@ -282,6 +288,8 @@ class Sender:
     def _judge(self, entry: _Entry, error: StorageError) -> None:
         """Decide what a failure means."""
         status = error.status if isinstance(error, RequestRefused) else None
+        if entry.job.progress != entry.progress:
+            entry.progress, entry.failures = entry.job.progress, 0
         entry.failures += 1
         away, limit = False, 0
         if isinstance(error, ServerUnreachable) or status in AWAY:

@@ -288,6 +288,11 @@ class StoredRun:
     # -- the sender's thread --------------------------------------------------------------------
 
     @property
+    def progress(self) -> int:
+        """How far it got."""
+        return self._pipeline.delivery.tasks
+
+    @property
     def waiting(self) -> bool:
         """Whether there is anything to send."""
         if self._feed is Feed.JOURNAL:
@@ -303,6 +308,7 @@ class StoredRun:
     def advance(self, rows: bool = True) -> None:
         """Send what waits; see `Job`. It goes to Tiled when it is on the disk, not before."""
         if self._feed is Feed.NOTHING:
+            self.delivered = self.taken
             if self.stopped:
                 self.let_go()
             return
