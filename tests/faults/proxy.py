@@ -71,7 +71,7 @@ class Requests:
     Parameters
     ----------
     method : str
-        The HTTP method; empty for any.
+        The HTTP method, or several, as in ``POST|PUT``; empty for any.
     path : str
         Regular expression to be found in the path, such as ``^/table/partition/``.
     body : str
@@ -85,7 +85,7 @@ class Requests:
     def include(self, message: Message) -> bool:
         path = message.target[0].removeprefix("/api/v1")
         return (
-            self.method in ("", message.method)
+            re.fullmatch(self.method or ".*", message.method) is not None
             and re.search(self.path, path) is not None
             and re.search(self.body.encode(), message.body) is not None
         )

@@ -123,7 +123,7 @@ def test_an_answer_of_the_proxy_takes_the_place_of_the_servers(
 def test_faults_meet_the_requests_that_they_are_for(
     proxy: Proxy, server: Server, http: httpx.Client
 ) -> None:
-    rule = proxy.inject(Answer(500), "PATCH", "^/table/.*/internal$", "yes", nth=2, times=2)
+    rule = proxy.inject(Answer(500), "PATCH|PUT", "^/table/.*/internal$", "yes", nth=2, times=2)
 
     def patch(path: str, body: str) -> int:
         return http.patch(path, content=body).status_code
