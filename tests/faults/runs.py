@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,23 @@ def _frame_key() -> Document:
 
 def assert_exactly_once(client: Container, uid: str, docs: Iterable[Pair]) -> None:
     """Every document is in Tiled, once, with its values, in its place, and nothing else is."""
-    assert stored(client, uid) == expected(docs)
+    found = list(differences(stored(client, uid), expected(docs)))
+    assert not found, "\n".join([f"of the run {uid}, Tiled holds", *found])
+
+
+def differences(found: Any, wanted: Any, where: str = "") -> Iterator[str]:
+    """A line for each place where the two differ; for a list, the first one."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted(found.keys() | wanted.keys()):
+            yield from differences(found.get(key), wanted.get(key), f"{where}/{key}")
+    elif isinstance(found, list) and isinstance(wanted, list):
+        pairs = zip_longest(found, wanted, fillvalue="nothing")
+        differing = ((i, *pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        for i, one, other in islice(differing, 1):
+            sizes = f"{len(found)} for {len(wanted)} rows"
+            yield f"{where}: {sizes}, in row {i} {one!r} for {other!r}"
+    elif found != wanted:
+        yield f"{where}: {found!r} for {wanted!r}"
 
 
 def expected(docs: Iterable[Pair]) -> Stored:

@@ -16,7 +16,7 @@ from . import LONG
 from .acquisition import PATIENCE, Acquisition, recovery, wait_for
 from .conftest import MakeWriter
 from .proxy import Proxy
-from .runs import FaultRun, assert_exactly_once, expected, stored
+from .runs import FaultRun, assert_exactly_once, differences, expected, stored
 from .tiled_process import TiledProcess, uri_of
 
 Begin = Callable[..., Acquisition]
@@ -180,7 +180,8 @@ def assert_stored_up_to(client: Container, run: FaultRun, returned: int) -> None
     """The document that the process was about to hand over may be stored, or not."""
     held = stored(client, run.uid)
     if held != expected(run.docs[: returned + 1]):
-        assert held == expected(run.docs[:returned])
+        found = list(differences(held, expected(run.docs[:returned])))
+        assert not found, "\n".join([f"of {returned} documents, Tiled holds", *found])
 
 
 def assert_all_done(journals: Path) -> None:
