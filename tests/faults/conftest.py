@@ -1,4 +1,4 @@
-"""A server that can be killed, and a proxy before it, for the tests of a module."""
+"""A server that can be killed, and a proxy before it, for all tests of this directory."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from .proxy import Proxy
 from .runs import FaultRun, write_frames
 from .tiled_process import TiledProcess, uri_of
 
-PATIENCE = 1.5
+PATIENCE = 3.0
 """s: how long clients wait for an answer."""
 
 MakeWriter = Callable[..., TiledWriter]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
     directory = tmp_path_factory.mktemp("server")
     with TiledProcess(directory, readable=tmp_path_factory.getbasetemp()) as server:
         yield server
 
 
-@pytest.fixture(scope="module")
-def module_proxy(server: TiledProcess) -> Iterator[Proxy]:
+@pytest.fixture(scope="session")
+def session_proxy(server: TiledProcess) -> Iterator[Proxy]:
     with Proxy(server.url) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def proxy(module_proxy: Proxy) -> Iterator[Proxy]:
-    """A proxy before the server, without faults yet; its address is the same for a module."""
-    module_proxy.clear()
-    yield module_proxy
-    module_proxy.clear()
-    module_proxy.come_back()
-    module_proxy.wait_until_idle()
+def proxy(session_proxy: Proxy) -> Iterator[Proxy]:
+    """A proxy before the server, without faults yet; its address is always the same."""
+    session_proxy.clear()
+    yield session_proxy
+    session_proxy.clear()
+    session_proxy.come_back()
+    session_proxy.wait_until_idle()
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def make_writer(faulty_client: Container, journals: Path) -> Iterator[MakeWriter
         yield make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> str:
     """URI of the detector's file."""
     return write_frames(tmp_path_factory.mktemp("detector") / "frames.h5")

@@ -348,7 +348,9 @@ class Proxy:
                     await self._forward(message, exchange)
                 return answer(status, "a fault of the proxy", headers)
             case Hang(seconds, after=False):
-                await asyncio.sleep(seconds)
+                end = time.monotonic() + seconds
+                while not gone() and time.monotonic() < end:
+                    await asyncio.sleep(min(0.01, seconds))
                 return None if gone() else await self._forward(message, exchange)
             case Hang(seconds):
                 given = await self._forward(message, exchange)

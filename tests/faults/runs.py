@@ -10,8 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 from documents import Document, Pair, RunBuilder, data_key
+from tiled.client.composite import CompositeClient
 from tiled.client.container import Container
-from tree import array_of, plain, ragged_of, stream_of, table_of
+from tree import array_of, plain, ragged_of, table_of
 
 FRAMES = np.arange(200 * 2 * 3, dtype="<u2").reshape(200, 2, 3)
 """What the detector's file has, a frame a row."""
@@ -185,8 +186,12 @@ def stored(client: Container, uid: str) -> Stored:
     """What Tiled holds of a run, in the form of `expected`."""
     run = client[uid]
     metadata = plain(dict(run.metadata))
-    streams = {name: _stored_stream(stream_of(client, uid, name)) for name in run}
+    streams = {name: _stored_stream(_plain_container(stream)) for name, stream in run.items()}
     return {"start": metadata["start"], "stop": _stop_of(metadata), "streams": streams}
+
+
+def _plain_container(stream: Any) -> Container:
+    return stream.base if isinstance(stream, CompositeClient) else stream
 
 
 def _stop_of(metadata: Document) -> Document | None:
@@ -207,8 +212,7 @@ def _stop_of(metadata: Document) -> Document | None:
 def _stored_stream(stream: Container) -> Stored:
     columns: dict[str, list[Any]] = {}
     nodes: dict[str, list[Any]] = {}
-    for name in stream:
-        node = stream[name]
+    for name, node in stream.items():
         match node.item["attributes"]["structure_family"]:
             case "table":
                 for column, (_, values) in table_of(node)["columns"].items():

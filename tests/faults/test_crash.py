@@ -48,7 +48,7 @@ def test_documents_whose_calls_had_returned_are_stored_once_after_a_kill(
     assert_all_done(journals)
 
 
-@pytest.mark.parametrize("seed", range(20 if LONG else 2))
+@pytest.mark.parametrize("seed", range(20 if LONG else 1))
 def test_a_kill_while_the_end_of_the_run_is_being_stored_costs_and_doubles_nothing(
     client: Container, begin: Begin, make_writer: MakeWriter, journals: Path, frames: str, seed: int
 ) -> None:
@@ -97,7 +97,7 @@ def test_a_new_writer_finishes_the_runs_of_a_killed_one_by_itself(
     assert_stored_up_to(client, run, acquisition.returned)
 
 
-@pytest.mark.parametrize("seed", range(20 if LONG else 2))
+@pytest.mark.parametrize("seed", range(20 if LONG else 1))
 def test_a_recovery_that_is_killed_is_taken_up_by_the_next(
     proxy: Proxy,
     client: Container,

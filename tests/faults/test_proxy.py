@@ -210,6 +210,7 @@ def test_going_away_cuts_off_what_is_under_way(
     thread.join()
 
     assert len(errors) == 1
+    proxy.wait_until_idle()
     assert server.bodies == []
 
 

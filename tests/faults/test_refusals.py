@@ -96,7 +96,7 @@ def test_a_run_that_was_set_aside_is_stored_when_the_reason_is_gone(
     assert list(journals.iterdir()) == []
 
 
-@pytest.mark.parametrize("most", [2_500, 20_000])
+@pytest.mark.parametrize("most", [4_000, 10_000] if LONG else [4_000])
 def test_what_is_too_large_for_one_request_goes_in_several(
     proxy: Proxy,
     client: Container,
