@@ -30,6 +30,13 @@ def tests(session: nox.Session) -> None:
     pytest_with_coverage(session, *session.posargs)
 
 
+@nox.session(python="3.11")
+def faults(session: nox.Session) -> None:
+    """Try every fault at every request, and a hundred kills; ``tests`` has a selection."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "tests/faults", *session.posargs, env={"FAULTS": "long"})
+
+
 @nox.session
 def tests_minimal(session: nox.Session) -> None:
     """Write and read runs where bluesky-tiled-plugins is not installed, and pandas is newer."""

@@ -81,8 +81,8 @@ def tiled_serve_catalog(directory: Path, readable: Sequence[Path] = ()) -> Itera
             env=os.environ | {"TMPDIR": str(directory)},
         )
     try:
-        _wait_until(
-            lambda: process.poll() is not None or _is_healthy(f"http://127.0.0.1:{port}"),
+        wait_until(
+            lambda: process.poll() is not None or is_healthy(f"http://127.0.0.1:{port}"),
             lambda: f"the Tiled server does not answer:\n{log.read_text()}",
         )
         if process.poll() is not None:
@@ -194,14 +194,14 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _is_healthy(url: str) -> bool:
+def is_healthy(url: str) -> bool:
     try:
         return httpx.get(f"{url}/healthz", timeout=1, trust_env=False).is_success
     except httpx.TransportError:
         return False
 
 
-def _wait_until(condition: Callable[[], bool], message: Callable[[], str]) -> None:
+def wait_until(condition: Callable[[], bool], message: Callable[[], str]) -> None:
     deadline = time.monotonic() + STARTUP_TIMEOUT
     while not condition():
         if time.monotonic() > deadline:

@@ -1,0 +1,115 @@
+"""Processes that write runs or recover them, and that may be killed at any moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from documents import Pair
+from tiled.client import from_uri
+
+from bluesky_tiled_writer import TiledWriter
+
+PATIENCE = 60.0
+"""s: for a process to start, or to end by itself."""
+
+_processes = multiprocessing.get_context("forkserver")
+# What takes seconds to import is imported once.
+_processes.set_forkserver_preload(["tiled.client", "bluesky_tiled_writer"])
+
+
+def acquire(uri: str, journals: Path, docs: list[Pair], returned: Path, pace: float) -> None:
+    """Write documents; `returned` gets a byte for each call that has returned."""
+    file = os.open(returned, os.O_WRONLY | os.O_APPEND)
+    with TiledWriter(from_uri(uri), journal_directory=journals, flush_interval=0.02) as writer:
+        for name, doc in docs:
+            writer(name, doc)
+            os.write(file, b".")
+            time.sleep(pace)
+
+
+def recover(uri: str, journals: Path, ready: Path, go: Path) -> None:
+    """Finish the runs of processes that are gone; begin when there is a file `go`."""
+    client = from_uri(uri)
+    ready.touch()
+    wait_for(go.exists)
+    with TiledWriter(client, journal_directory=journals) as writer:
+        recoveries = writer.recover(timeout=PATIENCE)
+        assert all(recovery.stored for recovery in recoveries), recoveries
+
+
+class Acquisition:
+    """A process that writes a run.
+
+    Parameters
+    ----------
+    uri : str
+        The server.
+    journals : Path
+        Directory of the journals.
+    docs : list of Pair
+        What to write.
+    returned : Path
+        A file for `acquire`.
+    pace : float
+        Seconds between documents.
+    """
+
+    def __init__(
+        self, uri: str, journals: Path, docs: list[Pair], returned: Path, pace: float
+    ) -> None:
+        returned.touch()
+        self._returned = returned
+        self.process = _processes.Process(
+            target=acquire, args=(uri, journals, docs, returned, pace)
+        )
+
+    @property
+    def returned(self) -> int:
+        """How many calls have returned."""
+        return self._returned.stat().st_size
+
+    def wait_for_returned(self, count: int) -> None:
+        wait_for(lambda: self.returned >= count or not self.process.is_alive())
+        assert self.returned >= count, "the acquisition failed"
+
+    def __enter__(self) -> Acquisition:
+        self.process.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        kill(self.process)
+
+
+@contextmanager
+def recovery(uri: str, journals: Path, directory: Path, name: str) -> Iterator[BaseProcess]:
+    """A process that recovers as soon as there is a file called "go" in the directory."""
+    ready = directory / f"{name} is ready"
+    ready.unlink(missing_ok=True)
+    process = _processes.Process(target=recover, args=(uri, journals, ready, directory / "go"))
+    process.start()
+    try:
+        wait_for(lambda: ready.exists() or not process.is_alive())
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process: BaseProcess) -> None:
+    """End a process with SIGKILL, if it has not ended yet."""
+    process.kill()
+    process.join()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("waited in vain")
+        time.sleep(0.001)

@@ -1,0 +1,142 @@
+"""A server that says no, and will again: one run waits for somebody to act, the others go on."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from pathlib import Path
+
+import pytest
+from tiled.client.container import Container
+
+from bluesky_tiled_writer.errors import StorageError
+from bluesky_tiled_writer.journal import JournalDirectory
+
+from . import LONG
+from .caller import Caller
+from .conftest import MakeWriter
+from .proxy import Answer, Proxy
+from .runs import FaultRun, assert_exactly_once
+
+RECOGNISED = 15.0
+"""s: by when it has to be clear that asking again is no use."""
+
+STEPS: dict[str, dict[str, str]] = {
+    "create run": {"method": "POST", "path": "^/metadata$", "body": "{uid}"},
+    "create table": {"method": "POST", "path": "^/metadata/{uid}/primary$"},
+    "append rows": {"method": "PATCH", "path": "^/table/partition/{uid}/primary/"},
+    "extend array": {"method": "PATCH", "path": "^/array/full/{uid}/"},
+    "register": {"method": "POST", "path": "^/register/{uid}/"},
+    "stop": {"method": "PATCH", "path": "^/metadata/{uid}$"},
+    "close": {"method": "DELETE", "path": "^/stream/close/{uid}/"},
+}
+CASES = [(status, step) for status in (401, 403, 422, 500) for step in STEPS]
+SELECTION = [
+    (401, "create run"),
+    (403, "append rows"),
+    (422, "create table"),
+    (500, "append rows"),
+    (500, "stop"),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "step"),
+    [pytest.param(*case, id=f"{case[0]} to {case[1]}") for case in (CASES if LONG else SELECTION)],
+)
+def test_a_step_that_is_refused_for_good_sets_only_its_run_aside(
+    proxy: Proxy,
+    client: Container,
+    make_writer: MakeWriter,
+    journals: Path,
+    frames: str,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    step: str,
+) -> None:
+    refused, other = FaultRun(frames), FaultRun(frames)
+    target = {name: text.replace("{uid}", refused.uid) for name, text in STEPS[step].items()}
+    proxy.inject(Answer(status), **target, times=math.inf)
+    writer = make_writer()
+    caller = Caller(writer)
+
+    with caplog.at_level(logging.WARNING, "bluesky_tiled_writer"):
+        for mine, theirs in zip(refused.parts, other.parts, strict=True):
+            caller.send(mine)
+            caller.send(theirs)
+        start = time.monotonic()
+        with pytest.raises(StorageError, match=str(status)):
+            writer.wait_for(refused.uid, timeout=2 * RECOGNISED)
+        assert time.monotonic() - start + caller.at_stop < RECOGNISED
+
+    assert writer.wait_for(other.uid, timeout=RECOGNISED)
+    assert_exactly_once(client, other.uid, other.docs)
+    caller.assert_hardly_held()
+    assert uids_in(journals) == [refused.uid]
+    told = [record for record in caplog.records if refused.uid in record.getMessage()]
+    assert len(told) == 1, [record.getMessage() for record in told]
+
+
+def test_a_run_that_was_set_aside_is_stored_when_the_reason_is_gone(
+    proxy: Proxy, client: Container, make_writer: MakeWriter, journals: Path, run: FaultRun
+) -> None:
+    proxy.inject(Answer(403), "PATCH", "^/table/partition/", nth=2, times=math.inf)
+    with make_writer() as writer:
+        for part in run.parts:
+            Caller(writer).send(part)
+        with pytest.raises(StorageError, match="403"):
+            writer.wait_for(run.uid, timeout=RECOGNISED)
+    proxy.clear()
+
+    recoveries = make_writer().recover(timeout=RECOGNISED)
+
+    assert [recovery.stored for recovery in recoveries] in ([True], [])  # or by itself, before
+    assert_exactly_once(client, run.uid, run.docs)
+    assert list(journals.iterdir()) == []
+
+
+@pytest.mark.parametrize("most", [4_000, 10_000] if LONG else [4_000])
+def test_what_is_too_large_for_one_request_goes_in_several(
+    proxy: Proxy,
+    client: Container,
+    make_writer: MakeWriter,
+    journals: Path,
+    frames: str,
+    most: int,
+) -> None:
+    run = FaultRun(frames, rows=150)
+    proxy.max_body = most
+    writer = make_writer(flush_interval=60.0)
+    caller = Caller(writer)
+
+    for part in run.parts:
+        caller.send(part)
+
+    assert writer.wait_for(run.uid, timeout=60.0)
+    assert [e for e in proxy.seen() if e.status == 413], "nothing was too large"
+    assert_exactly_once(client, run.uid, run.docs)
+    caller.assert_hardly_held()
+    assert list(journals.iterdir()) == []
+
+
+def test_a_row_that_is_too_large_on_its_own_sets_its_run_aside(
+    proxy: Proxy, make_writer: MakeWriter, journals: Path, run: FaultRun
+) -> None:
+    proxy.inject(Answer(413), "PATCH", "^/table/partition/", times=math.inf)
+    writer = make_writer()
+    caller = Caller(writer)
+
+    for part in run.parts:
+        caller.send(part)
+
+    with pytest.raises(StorageError, match="413"):
+        writer.wait_for(run.uid, timeout=RECOGNISED)
+    caller.assert_hardly_held()
+    assert uids_in(journals) == [run.uid]
+
+
+def uids_in(journals: Path) -> list[str]:
+    """Of the runs that have a journal."""
+    found = JournalDirectory(journals).journals()
+    return [journal.header.uid for journal in found if journal.header is not None]
