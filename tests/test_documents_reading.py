@@ -132,6 +132,8 @@ def test_torn_end_is_reported_and_what_comes_before_is_read(
     path = save(docs, tmp_path)
     os.truncate(path, path.stat().st_size - 5)
     found, (problem,) = read(path)
+    saved = SavedDocuments(path, lambda error: None)
+    assert [len(list(saved)), saved.torn] == [len(docs) - 1, True]
     assert found == docs[:-1]
     assert str(path) in problem
     assert "is no whole document" in problem
@@ -256,6 +258,11 @@ def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(UnreadableFile, match=r"image\.png is no file of saved documents"):
         read_documents(path)
+
+
+def test_notes_in_a_journal_are_no_documents(tmp_path: Path) -> None:
+    docs = scalar_run().docs
+    assert read(as_journal([*docs, ("note", "stopped")], tmp_path)) == (docs, [])
 
 
 @pytest.mark.parametrize("name", ["absent.jsonl", "."])

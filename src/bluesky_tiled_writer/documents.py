@@ -34,6 +34,8 @@ _SPACE = b" \t\r\n\x1e"
 _BOM = b"\xef\xbb\xbf"
 _PAIR = (b"\x92", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x02")
 """How msgpack begins an array of two."""
+_NOTE = "note"
+"""What stands in journals where no document does: remarks on the run."""
 _TORN = "The program that wrote it was cut off; what comes before is there."
 
 
@@ -79,6 +81,8 @@ class SavedDocuments:
         Its size in bytes, when it was opened.
     position : int
         How many of them the iteration has read.
+    torn : bool
+        Whether the iteration found the last document cut off.
 
     Raises
     ------
@@ -89,13 +93,14 @@ class SavedDocuments:
     def __init__(self, path: str | Path, on_problem: Report | None = None) -> None:
         self.path = Path(path)
         self.position = 0
+        self.torn = False
         self._report = _log if on_problem is None else on_problem
         with _open(self.path) as file:
             self.size = os.fstat(file.fileno()).st_size
             self.format = _format_of(self.path, _read(file, self.path, 256))
 
     def __iter__(self) -> Iterator[Pair]:
-        self.position = 0
+        self.position, self.torn = 0, False
         read = {
             Format.JOURNAL: self._journal,
             Format.JSON_LINES: self._json_lines,
@@ -106,9 +111,9 @@ class SavedDocuments:
     def _journal(self) -> Iterator[Pair]:
         with JournalReader.open(self.path) as reader:
             self.size = reader.size
-            for offset, name, doc in reader:
-                self.position = offset
-                yield from self._pair(name, doc, f"byte {offset}")
+            for entry in reader:
+                self.position = entry.offset
+                yield from self._pair(entry.name, entry.doc, f"byte {entry.offset}")
             self.position = reader.size
             for damage in reader.damage:
                 where = f"bytes {damage.start} to {damage.end} of {self.path}"
@@ -171,13 +176,14 @@ class SavedDocuments:
     def _pair(self, name: Any, doc: Any, where: str) -> Iterator[Pair]:
         if isinstance(name, str) and isinstance(doc, dict):
             yield name, doc
-        else:
+        elif name != _NOTE:
             self._report_invalid(where, "holds no name with a document")
 
     def _report_invalid(self, where: str, what: str) -> None:
         self._report(InvalidDocument(f"{self.path}: {where} {what}."))
 
     def _report_torn(self, what: str) -> None:
+        self.torn = True
         self._report(InvalidDocument(f"{self.path}: {what} is no whole document.", hint=_TORN))
 
 
