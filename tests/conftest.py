@@ -7,6 +7,7 @@ The fixtures of `bluesky_tiled_writer.pytest_plugin` (`tiled_server`, `tiled_cli
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ THREADS_OF_OTHERS = {
     "asyncio_": "default executor of zarr's event loop, and of Tiled's",
 }
 """Part of the name of a thread that a test may leave running, and why."""
+
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="bluesky-tiled-writer-tests-")
+"""Journals of tests that name no directory: not among those of whoever runs the tests."""
 
 RequestLog = Callable[[Container], AbstractContextManager[list[tuple[str, str]]]]
 

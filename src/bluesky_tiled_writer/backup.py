@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import MutableMapping
+import threading
+from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +41,33 @@ class Backup:
         self._directory = None if directory is None else Path(directory)
         self._dictionary = dictionary
         self._kept: list[dict[str, Any]] = []
+        self._lock = threading.Lock()  # documents come in one thread, errors in another
         self.in_use = False
 
     def keep(self, name: str, doc: Any) -> None:
         """Take one document of the run."""
-        entry = {"name": name, "doc": to_json(doc)[0]}
-        if self.in_use:
-            self._write([entry])
-        else:
-            self._kept.append(entry)
+        entry = _entry(name, doc)
+        with self._lock:
+            if self.in_use:
+                self._write([entry])
+            else:
+                self._kept.append(entry)
 
-    def use(self, error: Exception) -> None:
-        """Write down what was kept, and whatever comes from now on, because of an error."""
-        logger.error("Run %s could not be stored and is backed up instead: %s", self._uid, error)
-        self.in_use = True
-        kept, self._kept = self._kept, []
-        self._write(kept)
+    def use(self, error: Exception, documents: Iterable[tuple[str, Any]] | None = None) -> None:
+        """Write down the documents of a run because of an error.
+
+        Parameters
+        ----------
+        error : Exception
+            Why the run is not in Tiled.
+        documents : iterable of (str, dict), optional
+            All documents of the run. By default those that were kept, and any that come yet.
+        """
+        logger.error("Run %s is not stored, and backed up: %s", self._uid, error)
+        with self._lock:
+            self.in_use = True
+            kept, self._kept = self._kept, []
+            self._write(kept if documents is None else [_entry(*named) for named in documents])
 
     def _write(self, entries: list[dict[str, Any]]) -> None:
         if self._dictionary is not None:
@@ -65,6 +77,10 @@ class Backup:
             lines = "".join(json.dumps(entry) + "\n" for entry in entries)
             with (self._directory / _file_name(self._uid)).open("a", encoding="utf-8") as file:
                 file.write(lines)
+
+
+def _entry(name: str, doc: Any) -> dict[str, Any]:
+    return {"name": name, "doc": to_json(doc)[0]}
 
 
 def _file_name(uid: str) -> str:

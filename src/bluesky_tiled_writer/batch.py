@@ -85,10 +85,19 @@ class Rows:
 
 
 class Batch:
-    """Rows of one stream that are stored together: a fixed sequence of pages and events."""
+    """Rows of one stream that are stored together: a fixed sequence of pages and events.
 
-    def __init__(self, segments: Sequence[Rows | Page]) -> None:
+    Parameters
+    ----------
+    segments : sequence of Rows or Page
+        The rows, in order.
+    nbytes : int
+        About how much memory they take.
+    """
+
+    def __init__(self, segments: Sequence[Rows | Page], nbytes: int = 0) -> None:
         self.segments = segments
+        self.nbytes = nbytes
         self._length = sum(map(len, segments))
 
     def __len__(self) -> int:

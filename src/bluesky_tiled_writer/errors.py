@@ -11,7 +11,10 @@
      |-- JournalError               a journal could not be written or read
      `-- StorageError               Tiled is at fault, or could not be asked
            |-- RunExists            Tiled holds another run under the same uid
-           |-- ServerUnreachable    no answer: whether the request took effect is unknown
+           |-- RunComplete          Tiled holds this very run to its end: there is nothing to send
+           |-- OutOfStep            a node holds other rows than were sent: begin again
+           |-- NotStored            not stored in time, or too much waits to be stored
+           |-- ServerUnreachable    no answer
            `-- RequestRefused       an answer, and it was no
                  `-- StorageUnsupported   the server's database cannot hold what it was given
 
@@ -70,13 +73,44 @@ class JournalError(TiledWriterError):
 class StorageError(TiledWriterError):
     """Tiled did not store what it was asked to store."""
 
+    uncertain = False
+    """Whether it may have stored it in spite of the error."""
+
 
 class RunExists(StorageError):
     """Tiled already holds a run under this uid, and it is another run."""
 
 
+class RunComplete(StorageError):
+    """Tiled holds this run already, from the same start document to a stop document."""
+
+
+class OutOfStep(StorageError):
+    """A node does not hold the rows that were sent to it, so all of them have to be sent again."""
+
+
+class NotStored(StorageError):
+    """A run was not stored within the time that its writer waits, or too much of it waits."""
+
+
 class ServerUnreachable(StorageError):
-    """The server gave no answer, so that it is not known whether the request took effect."""
+    """The server gave no answer.
+
+    Parameters
+    ----------
+    message, hint : str
+        As in `TiledWriterError`.
+    uncertain : bool
+        Whether the request may have reached the server.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", uncertain: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.uncertain = uncertain
+
+
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, None})
+"""Statuses that may have another cause than the request: it may even have been carried out."""
 
 
 class RequestRefused(StorageError):
@@ -88,11 +122,22 @@ class RequestRefused(StorageError):
         As in `TiledWriterError`.
     status : int, optional
         HTTP status code of the answer; None where an in-process server raised instead.
+    retry_after : float
+        Seconds that the server wants to be left alone for.
     """
 
-    def __init__(self, message: str, *, hint: str = "", status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", status: int | None = None, retry_after: float = 0.0
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.retry_after = retry_after
+        self.uncertain = status in TRANSIENT
+
+    @property
+    def about_content(self) -> bool:
+        """Whether the server may have refused what it was sent, rather than who sent it."""
+        return self.status in (None, 400, 415, 422, 500)
 
 
 class StorageUnsupported(RequestRefused):

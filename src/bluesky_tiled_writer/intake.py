@@ -6,6 +6,7 @@ the descriptor, and leaves everything else to those who store the rows.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,48 +16,79 @@ from .batch import Batch, Page, Rows
 from .errors import InvalidDocument
 from .schema import Declared
 
+BYTES_A_VALUE = 32
+"""About what a number in a list takes: the object, and the place in the list."""
+
 
 class Intake:
     """The rows of one stream that wait to be stored.
+
+    One thread puts rows in, and another takes them out.
 
     Parameters
     ----------
     stream : str
         Name of the stream, for errors.
-    data_keys : mapping of str to Declared
-        All data keys that its descriptors declare; it may grow.
     on_internal : callable
-        Told of a key declared as external when an event brings its values itself.
+        Told of a key declared as external when an event brings its values itself, before these
+        are taken.
+    lock : threading.RLock
+        Held while rows come in or go out.
+
+    Attributes
+    ----------
+    data_keys : dict of str to Declared
+        All data keys that the descriptors declare.
     """
 
     def __init__(
         self,
         stream: str,
-        data_keys: Mapping[str, Declared],
         on_internal: Callable[[Declared], None],
+        lock: threading.RLock,
     ) -> None:
+        self.data_keys: dict[str, Declared] = {}
+        self._rows_taken = 0
         self._stream = stream
-        self._data_keys = data_keys
         self._on_internal = on_internal
+        self._lock = lock
         self._keys: set[str] = set()
         self._array_keys: list[str] = []
         self._segments: list[Rows | Page] = []
         self._rows = Rows(())
         self._pending = 0
-        self.pending_bytes = 0
+        self.array_bytes = 0
+
+    def declare(self, declared: Declared) -> None:
+        """Know a data key; values of it are expected with the events to come, unless external."""
+        self.data_keys[declared.key] = declared
+        if not declared.external:
+            self.expect(declared)
 
     def expect(self, declared: Declared) -> None:
         """Expect values of a key with the events to come."""
-        self._close_segment()
-        self._rows = Rows((*self._rows.keys, declared.key))
-        self._keys.add(declared.key)
-        if declared.is_array:
-            self._array_keys.append(declared.key)
+        with self._lock:
+            self._close_segment()
+            self._rows = Rows((*self._rows.keys, declared.key))
+            self._keys.add(declared.key)
+            if declared.is_array:
+                self._array_keys.append(declared.key)
 
     @property
     def pending(self) -> int:
         """Rows that wait to be stored."""
         return self._pending + len(self._rows)
+
+    @property
+    def rows(self) -> int:
+        """Rows that came in so far."""
+        with self._lock:
+            return self._rows_taken + self.pending
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory the rows take that wait."""
+        return self.pending * 2 * (1 + len(self._keys)) * BYTES_A_VALUE + self.array_bytes
 
     def event(self, doc: Mapping[str, Any]) -> int:
         """Take one event. The document may change afterwards: what is kept is a copy.
@@ -66,24 +98,25 @@ class Intake:
         int
             Rows that wait now.
         """
-        try:
-            data, stamps = doc["data"], doc["timestamps"]
-            seq_num, time = doc["seq_num"], doc["time"]
-            rows, values, times = self._rows, data.values(), stamps.values()
-            if tuple(data) != rows.keys:
-                rows, values = self._in_order(doc)
-            if tuple(stamps) != rows.keys:
-                times = [stamps.get(key) for key in rows.keys]
-        except (KeyError, AttributeError, TypeError) as error:
-            raise self._invalid("event", doc, error) from error
-        if self._array_keys:
-            values = self._own_arrays(rows.keys, values)
-        # Nothing fails from here on, so that an event is taken whole or not at all.
-        rows.data += values
-        rows.timestamps += times
-        rows.time.append(time)
-        rows.seq_num.append(seq_num)
-        return self._pending + len(rows.seq_num)
+        with self._lock:
+            try:
+                data, stamps = doc["data"], doc["timestamps"]
+                seq_num, time = doc["seq_num"], doc["time"]
+                rows, values, times = self._rows, data.values(), stamps.values()
+                if tuple(data) != rows.keys:
+                    rows, values = self._in_order(doc)
+                if tuple(stamps) != rows.keys:
+                    times = [stamps.get(key) for key in rows.keys]
+            except (KeyError, AttributeError, TypeError) as error:
+                raise self._invalid("event", doc, error) from error
+            if self._array_keys:
+                values = self._own_arrays(rows.keys, values)
+            # Nothing fails from here on, so that an event is taken whole or not at all.
+            rows.data += values
+            rows.timestamps += times
+            rows.time.append(time)
+            rows.seq_num.append(seq_num)
+            return self._pending + len(rows.seq_num)
 
     def _in_order(self, doc: Mapping[str, Any]) -> tuple[Rows, list[Any]]:
         """Where the values of an event go whose keys are not those of the one before, in order."""
@@ -115,10 +148,11 @@ class Intake:
         if data.keys() != self._keys:
             filled = {k: all(v) for k, v in (doc.get("filled") or {}).items()}
             self._check(data, filled, doc.get("uid"))
-        self._close_segment()
-        self._segments.append(Page(seq_num, time, data, stamps))
-        self._pending += len(seq_num)
-        self.pending_bytes += sum(_nbytes(data[key]) for key in self._array_keys if key in data)
+        with self._lock:
+            self._close_segment()
+            self._segments.append(Page(seq_num, time, data, stamps))
+            self._pending += len(seq_num)
+            self.array_bytes += sum(_nbytes(data[key]) for key in self._array_keys if key in data)
 
     def _invalid(self, kind: str, doc: Any, error: Exception) -> InvalidDocument:
         uid = doc.get("uid") if isinstance(doc, Mapping) else None
@@ -131,12 +165,12 @@ class Intake:
     def _check(self, data: dict[str, Any], filled: Mapping[str, Any], uid: Any) -> None:
         """Sort out keys beyond those that events of this stream usually have."""
         for key in data.keys() - self._keys:
-            declared = self._data_keys.get(key)
+            declared = self.data_keys.get(key)
             if declared is None:
                 raise InvalidDocument(
                     f"The event {uid!r} of stream {self._stream!r} has the key {key!r}, which its"
                     " descriptor does not declare.",
-                    hint=f"Declare it: the descriptor has {sorted(self._data_keys)}.",
+                    hint=f"Declare it: the descriptor has {sorted(self.data_keys)}.",
                 )
             if filled.get(key, True):  # external, but this event brings the data itself
                 self._on_internal(declared)
@@ -148,7 +182,7 @@ class Intake:
         values = list(values)
         for key in self._array_keys:
             index = keys.index(key)
-            self.pending_bytes += _nbytes(values[index])
+            self.array_bytes += _nbytes(values[index])
             values[index] = _own(values[index])
         return values
 
@@ -160,16 +194,13 @@ class Intake:
 
     def take(self) -> Batch:
         """All rows that wait; they wait no longer."""
-        self._close_segment()
-        batch = Batch(self._segments)
-        self._segments, self._pending, self.pending_bytes = [], 0, 0
-        return batch
-
-    def put_back(self, batch: Batch) -> None:
-        """Have rows that could not be stored wait again, before those that came since."""
-        self._close_segment()
-        self._segments = [*batch.segments, *self._segments]
-        self._pending += len(batch)
+        with self._lock:
+            nbytes = self.nbytes
+            self._close_segment()
+            batch = Batch(self._segments, nbytes)
+            self._rows_taken += self._pending
+            self._segments, self._pending, self.array_bytes = [], 0, 0
+            return batch
 
 
 def _own(value: Any) -> Any:

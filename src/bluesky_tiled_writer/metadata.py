@@ -17,6 +17,9 @@ import numpy as np
 JSON_INT_MIN, JSON_INT_MAX = -(2**63), 2**64 - 1
 """The integers that the JSON of Tiled (orjson) carries exactly."""
 
+NOTES_KEY = "_run_normalizer_notes"
+"""Where the stop document carries the notes of a normalizer to whoever writes the run."""
+
 
 def to_json(value: Any, path: str = "") -> tuple[Any, list[str]]:
     """Turn metadata into plain JSON values.

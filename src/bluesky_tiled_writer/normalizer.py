@@ -21,14 +21,11 @@ from event_model import (
 
 from .errors import DocumentError, InvalidDocument
 from .legacy import LegacyResources
-from .metadata import to_json
+from .metadata import NOTES_KEY, to_json
 
 Document = dict[str, Any]
 Patch = Callable[[Document], Document]
 Subscriber = Callable[[str, Document], Any]
-
-NOTES_KEY = "_run_normalizer_notes"
-"""Where the stop document carries the notes to whoever writes the run."""
 
 RESERVED_KEYS = re.compile(r"time|seq_num|internal(_\d+)?")
 """Data keys that would be taken for columns or nodes of the layout in Tiled."""

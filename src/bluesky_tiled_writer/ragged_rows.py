@@ -33,6 +33,10 @@ class RaggedRows:
         """These rows without the first `count`."""
         return RaggedRows(self.rows[count:], self.dtype, self.shape)
 
+    def first(self, count: int) -> RaggedRows:
+        """The first `count` of these rows."""
+        return RaggedRows(self.rows[:count], self.dtype, self.shape)
+
 
 def in_columns(rows: RaggedRows) -> tuple[list[np.ndarray | int], np.ndarray]:
     """Take nested rows apart into offsets and flat values, from the outermost dimension inwards.

@@ -1,21 +1,23 @@
-"""The documents of one run, into steps for Tiled."""
+"""The documents of one run, into tasks for its delivery."""
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from event_model import DocumentRouter, RunStart, RunStop
 
-from .batch import Batch
-from .errors import InvalidDocument, StorageUnsupported, UnknownReference
-from .external import ExternalKey, Resource
+from .backlog import Backlog, Close, Declare, Expect, Finish, Perform, Register
+from .errors import InvalidDocument, UnknownReference
+from .external import Resource
+from .intake import Intake
 from .limits import Limits
-from .metadata import to_json
+from .metadata import NOTES_KEY, to_json
 from .path_map import PathMap
-from .steps import CloseNodes, CreateRun, CreateStream, Discard, Sink, SpecName, UpdateMetadata
+from .schema import Declared
+from .steps import CreateRun, CreateStream, SpecName, UpdateMetadata
 from .stream import Stream
 
 RUN_SPEC: SpecName = ("BlueskyRun", "3.0")
@@ -26,27 +28,61 @@ STREAM_SPECS: tuple[SpecName, ...] = (
 )
 """Ours is first, so that our client opens the stream where it is installed."""
 
-MAX_PENDING_BYTES = 64 * 2**20
-"""Bytes of array values that a stream collects at most before it is stored."""
-
-NOTES_KEY = "_run_normalizer_notes"
-"""Where a normalizer leaves its notes in the stop document."""
+READY_BYTES = 16 * 2**20
+"""Bytes of array values that a stream collects at most before they are to be stored."""
 
 _NO_PATH = re.compile(r"[/?#\x00-\x1f\x7f]")
 _NOT_STREAM_METADATA = {"name", "object_keys", "run_start"}
 
 
+class _Incoming:
+    """A stream as seen by the thread that has the documents."""
+
+    def __init__(self, name: str, stream: Stream, backlog: Backlog) -> None:
+        self.name = name
+        self.stream = stream
+        self.intake = Intake(name, self._on_internal, backlog.lock)
+        self.config_updates: list[Mapping[str, Any]] = []
+        self._backlog = backlog
+
+    def declare(self, data_keys: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Take the data keys of a descriptor; gives those that are new."""
+        new = [
+            Declared.from_data_key(key, data_key)
+            for key, data_key in data_keys.items()
+            if key not in self.intake.data_keys
+        ]
+        if new:
+            self.cut()
+            for declared in new:
+                self.intake.declare(declared)
+            self._backlog.add(Declare(self.stream, new))
+        return [declared.key for declared in new]
+
+    def _on_internal(self, declared: Declared) -> None:
+        self.cut()
+        self.intake.expect(declared)
+        self._backlog.add(Expect(self.stream, declared))
+
+    def cut(self) -> None:
+        """Have the rows so far stored before what follows."""
+        self._backlog.cut(self.stream, self.intake)
+
+
 class RunWriter(DocumentRouter):
-    """Turns the normalized documents of one run into steps and has a sink carry them out.
+    """Turns the normalized documents of one run into tasks.
 
     Parameters
     ----------
-    sink : Sink
-        Carries out the steps.
+    backlog : Backlog
+        Gets the tasks.
+    on_ready : callable
+        Called when a stream has as many rows as should be stored together, and with every event
+        after that until they are taken.
     limits : Limits
         What the server cannot hold; shared with the sink, which learns it.
     batch_size : int
-        Rows that a stream collects before they are stored; 1 or less to store each at once.
+        Rows that a stream collects before `on_ready` is called.
     max_array_size : int
         Arrays of at most this many elements go to list columns; 0 for none, -1 for all.
     path_map : PathMap, optional
@@ -55,7 +91,8 @@ class RunWriter(DocumentRouter):
 
     def __init__(
         self,
-        sink: Sink,
+        backlog: Backlog,
+        on_ready: Callable[[], None],
         *,
         limits: Limits,
         batch_size: int,
@@ -63,7 +100,9 @@ class RunWriter(DocumentRouter):
         path_map: PathMap | None = None,
     ) -> None:
         super().__init__()
-        self._sink = sink
+        self.notes: list[str] = []
+        self._backlog = backlog
+        self._on_ready = on_ready
         self._limits = limits
         self._batch_size = batch_size
         self._max_array_size = max_array_size
@@ -71,9 +110,18 @@ class RunWriter(DocumentRouter):
         self._resources: dict[Any, Resource] = {}
         self._uid = ""
         self._access_tags: Sequence[str] | None = None
-        self._streams: dict[str, Stream] = {}
-        self._by_descriptor: dict[str, Stream] = {}
-        self._notes: list[str] = []
+        self._streams: dict[str, _Incoming] = {}
+        self._by_descriptor: dict[str, _Incoming] = {}
+
+    @property
+    def started(self) -> bool:
+        """Whether there was a start document."""
+        return bool(self._uid)
+
+    @property
+    def num_events(self) -> dict[str, int]:
+        """Rows of each stream that came so far."""
+        return {name: incoming.intake.rows for name, incoming in self._streams.items()}
 
     def __call__(self, name: str, doc: Any, validate: bool = False) -> tuple[str, Any]:
         """Process a document; events take the short way."""
@@ -89,7 +137,8 @@ class RunWriter(DocumentRouter):
         self._access_tags = start.pop("tiled_access_tags", None)
         specs = [_spec(spec) for spec in start.pop("tiled_specs", None) or ()]
         metadata = {"start": self._plain(start, "start")}
-        self._sink.carry_out(CreateRun(self._uid, metadata, [*specs, RUN_SPEC], self._access_tags))
+        step = CreateRun(self._uid, metadata, [*specs, RUN_SPEC], self._access_tags)
+        self._backlog.add(Perform(step))
 
     def descriptor(self, doc: Any) -> None:
         """Create the container of a stream, or update the configuration of one that exists."""
@@ -100,60 +149,58 @@ class RunWriter(DocumentRouter):
                     f"A descriptor document of the stream {name!r} has no {field}.",
                     hint="Its events refer to its uid, and need their data keys declared.",
                 )
-        if (stream := self._streams.get(name)) is None:
-            self._streams[name] = self._by_descriptor[doc["uid"]] = self._new_stream(name, doc)
+        if (incoming := self._streams.get(name)) is None:
+            self._streams[name] = self._by_descriptor[doc["uid"]] = self._open(name, doc)
             return
-        self._by_descriptor[doc["uid"]] = stream
-        if new := doc["data_keys"].keys() - stream.data_keys.keys():
-            self._store(stream)  # rows so far have no such keys
-            stream.declare(doc["data_keys"])
-            self._notes.append(
+        self._by_descriptor[doc["uid"]] = incoming
+        if new := incoming.declare(doc["data_keys"]):
+            self.notes.append(
                 f"Stream {name!r}: a later descriptor ({doc['uid']!r}) added {sorted(new)}."
             )
         update = {"uid": doc["uid"], "time": doc["time"]}
         if configuration := doc.get("configuration"):
             update["configuration"] = configuration
-        stream.config_updates.append(self._plain(update, f"descriptor {name}"))
-        values: dict[str, Any] = {"_config_updates": list(stream.config_updates)}
+        incoming.config_updates.append(self._plain(update, f"descriptor {name}"))
+        values: dict[str, Any] = {"_config_updates": list(incoming.config_updates)}
         if new:
             values["data_keys"] = self._plain(
-                {key: declared.data_key for key, declared in stream.data_keys.items()},
+                {key: declared.data_key for key, declared in incoming.intake.data_keys.items()},
                 f"descriptor {name}.data_keys",
             )
-        self._sink.carry_out(UpdateMetadata(self._uid, name, values))
+        self._backlog.add(Perform(UpdateMetadata(self._uid, name, values)))
 
-    def _new_stream(self, name: str, doc: Mapping[str, Any]) -> Stream:
+    def _open(self, name: str, doc: Mapping[str, Any]) -> _Incoming:
         stream = Stream(
             self._uid,
             name,
-            doc["data_keys"],
             limits=self._limits,
             max_array_size=self._max_array_size,
             access_tags=self._access_tags,
         )
+        incoming = _Incoming(name, stream, self._backlog)
         metadata = {key: value for key, value in doc.items() if key not in _NOT_STREAM_METADATA}
         plain = self._plain(metadata, f"descriptor {name}")
-        self._sink.carry_out(CreateStream(self._uid, name, plain, STREAM_SPECS, self._access_tags))
-        return stream
+        step = CreateStream(self._uid, name, plain, STREAM_SPECS, self._access_tags)
+        self._backlog.add(Perform(step))
+        incoming.declare(doc["data_keys"])
+        self._backlog.open(stream, incoming.intake)
+        return incoming
 
     def event(self, doc: Any) -> Any:
         """Take one event into its stream."""
         try:
-            stream = self._by_descriptor[doc["descriptor"]]
+            intake = self._by_descriptor[doc["descriptor"]].intake
         except KeyError:
             raise self._unknown_descriptor("event", doc) from None
-        if stream.event(doc) >= self._batch_size or stream.pending_bytes > MAX_PENDING_BYTES:
-            self._store(stream)
+        if intake.event(doc) >= self._batch_size or intake.array_bytes > READY_BYTES:
+            self._on_ready()
 
     def event_page(self, doc: Any) -> Any:
         """Take a page of events into its stream."""
-        try:
-            stream = self._by_descriptor[doc["descriptor"]]
-        except KeyError:
-            raise self._unknown_descriptor("event_page", doc) from None
-        stream.event_page(doc)
-        if stream.pending >= self._batch_size or stream.pending_bytes > MAX_PENDING_BYTES:
-            self._store(stream)
+        intake = self._incoming("event_page", doc).intake
+        intake.event_page(doc)
+        if intake.pending >= self._batch_size or intake.array_bytes > READY_BYTES:
+            self._on_ready()
 
     def stream_resource(self, doc: Any) -> None:
         """Keep what files there are, until a datum of this run refers to them."""
@@ -165,26 +212,18 @@ class RunWriter(DocumentRouter):
 
     def stream_datum(self, doc: Any) -> None:
         """Take rows that are in files."""
-        try:
-            stream = self._by_descriptor[doc["descriptor"]]
-        except KeyError:
-            raise self._unknown_descriptor("stream_datum", doc) from None
+        incoming = self._incoming("stream_datum", doc)
         if (resource := self._resources.get(doc.get("stream_resource"))) is None:
             raise UnknownReference(
                 f"stream_datum {doc.get('uid')!r} refers to the stream_resource"
                 f" {doc.get('stream_resource')!r}, which run {self._uid!r} does not have.",
                 hint="Send a stream_resource before its datums.",
             )
-        key = stream.external.key(resource)
-        if key.must_register(resource):
-            self._register(key)
-        key.stream_datum(resource, copy.deepcopy(dict(doc)))
-        if key.pending >= self._batch_size:
-            self._register(key)
+        self._backlog.add(Register(incoming.stream, resource, copy.deepcopy(dict(doc))))
 
     def resource(self, doc: Any) -> None:
         """Note external data that cannot be registered: normalizers make something else of them."""
-        self._notes.append(
+        self.notes.append(
             f"The files of the resource {doc.get('uid')!r} were not registered: a Resource of old"
             " needs a normalizer."
         )
@@ -193,74 +232,22 @@ class RunWriter(DocumentRouter):
         """Store what is left, then the stop document, and close all nodes to subscribers."""
         stop: dict[str, Any] = dict(doc)
         notes = list(stop.pop(NOTES_KEY, None) or ())
-        for stream in self._streams.values():
-            self._store(stream, last=True)
-        for stream in self._streams.values():
-            for key in stream.external:
-                self._register(key)
-                if values := key.new_metadata():
-                    update = UpdateMetadata(self._uid, stream.name, values, key.node.name)
-                    self._sink.carry_out(update)
+        for incoming in self._streams.values():
+            incoming.cut()
         plain = self._plain(stop, "stop")
-        notes += self._notes
-        for stream in self._streams.values():
-            notes += stream.notes()
-        values = {"stop": plain}
-        if notes:
-            values["notes"], _ = to_json(list(dict.fromkeys(notes)))
-        self._sink.carry_out(UpdateMetadata(self._uid, None, values))
-        self._sink.carry_out(CloseNodes(self._paths()))
-
-    def _paths(self) -> list[tuple[str, ...]]:
-        """Paths of all nodes of the run, children first."""
-        paths: list[tuple[str, ...]] = [
-            (self._uid, stream.name, node)
-            for stream in self._streams.values()
-            for node in stream.nodes
-        ]
-        paths += [(self._uid, name) for name in self._streams]
-        return [*paths, (self._uid,)]
-
-    def _store(self, stream: Stream, *, last: bool = False) -> None:
-        """Store all rows of a stream that wait."""
-        batch = stream.take()
-        if len(batch) or last:
-            self._store_batch(stream, batch, last)
-
-    def _store_batch(self, stream: Stream, batch: Batch, last: bool) -> None:
-        while True:
-            plan = stream.plan(batch, last=last)
-            try:
-                if plan.rebuild is not None:
-                    self._sink.carry_out(plan.rebuild)
-                    stream.commit_rebuild(plan)
-                for step in plan.steps:
-                    self._sink.carry_out(step)
-            except StorageUnsupported:
-                # The limits have learned of it: the next plan works around.
-                self._sink.carry_out(Discard(stream.uncommitted(plan)))
-                continue
-            except BaseException:
-                stream.put_back(batch)
-                raise
-            break
-        stream.commit(plan)
-
-    def _register(self, key: ExternalKey) -> None:
-        """Register all files and rows of an external key that wait."""
-        while steps := key.steps():
-            try:
-                for step in steps:
-                    self._sink.carry_out(step)
-            except StorageUnsupported as error:
-                key.as_bytes(str(error))
-                continue
-            key.commit()
+        self._backlog.add(Finish(self._uid, plain, [*notes, *self.notes]))
+        self._backlog.add(Close(self._uid))
 
     def _plain(self, document: Mapping[str, Any], name: str) -> Any:
         plain, notes = to_json(document, name)
-        self._notes += notes
+        self.notes += notes
         return plain
+
+    def _incoming(self, kind: str, doc: Any) -> _Incoming:
+        try:
+            return self._by_descriptor[doc["descriptor"]]
+        except KeyError:
+            raise self._unknown_descriptor(kind, doc) from None
 
     def _unknown_descriptor(self, kind: str, doc: Any) -> InvalidDocument | UnknownReference:
         if "descriptor" not in doc:

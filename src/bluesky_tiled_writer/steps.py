@@ -130,10 +130,12 @@ Content: TypeAlias = pa.Table | np.ndarray | list[Any]
 class Rebuild:
     """Replace nodes whose form no longer fits: read them, delete them, write them anew.
 
-    `remake` gets what the nodes hold, by name, and gives the steps that store it again.
+    `remake` gets what the nodes hold of the first `rows` rows of their stream, by name, and gives
+    the steps that store it again.
     """
 
     nodes: Sequence[Node]
+    rows: int
     remake: Callable[[Mapping[str, Content]], Sequence[AppendRows | ExtendArray | ExtendRagged]]
 
 
@@ -142,6 +144,13 @@ class Discard:
     """Delete those of these nodes that were made: their rows will be stored elsewhere."""
 
     nodes: Sequence[Node]
+
+
+@dataclass(frozen=True)
+class CheckNodes:
+    """Make sure that nodes of a run whose requests went unanswered hold what was sent, once."""
+
+    run: str
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,7 @@ Step = (
     | UpdateAsset
     | Rebuild
     | Discard
+    | CheckNodes
     | CloseNodes
 )
 
@@ -170,7 +180,8 @@ class Sink(Protocol):
     """Carries out steps.
 
     A row is known by its ordinal: rows below what a node already holds are not sent again, so
-    that the same step may be carried out twice and counts once.
+    that the same step may be carried out twice and counts once. That holds after a failure, too,
+    and for a sink that knows nothing yet of what is in Tiled, if steps begin with a run's first.
     """
 
     def carry_out(self, step: Step) -> None:
@@ -179,6 +190,7 @@ class Sink(Protocol):
         Raises
         ------
         StorageError
-            If Tiled refused or could not be asked; see `errors`.
+            If Tiled refused or could not be asked; see `errors`. The step may be carried out
+            again, but after `OutOfStep` with all that went before, by a new sink.
         """
         ...

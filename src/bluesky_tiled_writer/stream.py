@@ -17,7 +17,6 @@ import pyarrow as pa
 from .batch import Batch, Source
 from .external import ExternalKeys
 from .fields import Chunk, Field, Parsed
-from .intake import Intake
 from .limits import Limits
 from .metadata import to_json
 from .misfits import Misfit, Misfits
@@ -60,8 +59,6 @@ class Stream:
         Uid of the run.
     name : str
         Name of the stream.
-    data_keys : mapping
-        The `data_keys` of its first descriptor, normalized.
     limits : Limits
         What the server cannot hold.
     max_array_size : int
@@ -74,7 +71,6 @@ class Stream:
         self,
         run: str,
         name: str,
-        data_keys: Mapping[str, Mapping[str, Any]],
         *,
         limits: Limits,
         max_array_size: int = 0,
@@ -82,7 +78,6 @@ class Stream:
     ) -> None:
         self.run = run
         self.name = name
-        self.config_updates: list[Mapping[str, Any]] = []
         self.stored = 0
         self._limits = limits
         self._max_list = max_array_size
@@ -95,38 +90,26 @@ class Stream:
         self._notes: list[str] = []
         self.data_keys: dict[str, Declared] = {}
         self.external = ExternalKeys(run, name, self.data_keys, self._names.node, access_tags)
-        self._intake = Intake(name, self.data_keys, self._add_field)
         self._data: list[Field] = []
         self._stamps: list[Field] = []
         self._fixed = [
             self._own_field(Source.SEQ_NUM, _SEQ_NUM),
             self._own_field(Source.TIME, _TIME),
         ]
-        self.declare(data_keys)
 
     # -- what the descriptors say ---------------------------------------------------------------
 
-    def declare(self, data_keys: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take the data keys of a descriptor; those known already stay as they are."""
-        new = [
-            Declared.from_data_key(key, data_key)
-            for key, data_key in data_keys.items()
-            if key not in self.data_keys
-        ]
+    def declare(self, new: Sequence[Declared]) -> None:
+        """Take data keys of a descriptor that no earlier one had."""
         self.data_keys.update((declared.key, declared) for declared in new)
-        for declared in new:
-            if not declared.external:
-                self._intake.expect(declared)
-                self._data.append(self._new_field(Source.DATA, declared, declared.key))
-        for declared in new:
-            if not declared.external:
-                self._add_timestamps(declared)
+        self.expect([declared for declared in new if not declared.external])
 
-    def _add_field(self, declared: Declared) -> None:
-        """Make room for a key whose values were to come from files, and came with an event."""
-        self._intake.expect(declared)
-        self._data.append(self._new_field(Source.DATA, declared, declared.key))
-        self._add_timestamps(declared)
+    def expect(self, new: Sequence[Declared]) -> None:
+        """Make room for keys whose values come with the events."""
+        for declared in new:
+            self._data.append(self._new_field(Source.DATA, declared, declared.key))
+        for declared in new:
+            self._add_timestamps(declared)
 
     def _add_timestamps(self, declared: Declared) -> None:
         stamp = Declared(declared.key, False, np.dtype("f8"), (), {})
@@ -158,35 +141,7 @@ class Stream:
     def _fields(self) -> list[Field]:
         return [*self._fixed, *self._data, *self._stamps]
 
-    # -- rows come in ---------------------------------------------------------------------------
-
-    @property
-    def pending(self) -> int:
-        """Rows that wait to be stored."""
-        return self._intake.pending
-
-    @property
-    def pending_bytes(self) -> int:
-        """About how many bytes of array values wait."""
-        return self._intake.pending_bytes
-
-    def event(self, doc: Mapping[str, Any]) -> int:
-        """Take one event; see `Intake`. Returns how many rows wait now."""
-        return self._intake.event(doc)
-
-    def event_page(self, doc: Mapping[str, Any]) -> None:
-        """Take the rows of a page; see `Intake`."""
-        self._intake.event_page(doc)
-
-    def take(self) -> Batch:
-        """All rows that wait; they wait no longer."""
-        return self._intake.take()
-
-    def put_back(self, batch: Batch) -> None:
-        """Have rows that could not be stored wait again."""
-        self._intake.put_back(batch)
-
-    # -- rows go out ----------------------------------------------------------------------------
+    # -- rows -----------------------------------------------------------------------------------
 
     def plan(self, batch: Batch, *, last: bool = False) -> Plan:
         """Decide how to store a batch.
@@ -314,7 +269,7 @@ class Stream:
                 for name, fields in wanted.items()
             ]
 
-        return Rebuild([self._node(name) for name in outdated], remake)
+        return Rebuild([self._node(name) for name in outdated], self.stored, remake)
 
     def _again(
         self, fields: Sequence[Field], contents: Mapping[str, Content], misfits: Misfits

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
+import os
+import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from inspect import signature
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 from event_model import (
@@ -17,43 +23,30 @@ from tiled.client import from_profile, from_uri
 from tiled.client.base import BaseClient
 
 from .backup import Backup
-from .errors import DocumentError, DuplicateRun, InvalidDocument, UnknownReference
-from .limits import Limits
+from .errors import (
+    DuplicateRun,
+    InvalidDocument,
+    JournalError,
+    NotStored,
+    StorageError,
+    UnknownReference,
+)
+from .journal import JournalDirectory, JournalFile
 from .normalizer import RunNormalizer
-from .path_map import PathMap
-from .run import RunWriter
-from .sink import TiledSink
+from .pipeline import Settings
+from .recovery import OrphanSearch, Recovery, options_of, settings_for
+from .sender import CONNECTIONS, Sender
+from .sink import TiledSink, in_process
+from .status import Status
+from .stored_run import StoredRun
+
+logger = logging.getLogger("bluesky_tiled_writer")
 
 BATCH_SIZE = 10_000
-"""Rows of a stream that are collected before they are stored."""
+"""Rows of a stream that are collected before they are stored, unless `flush_interval` is over."""
 
-
-class _Run:
-    """A run that is open: what takes its documents, and the uids that lead to it."""
-
-    def __init__(self, feed: Callable[[str, Any], Any], backup: Backup | None) -> None:
-        self._feed = feed
-        self._backup = backup
-        self.uids: list[str] = []
-        # Without a backup nothing stands between a document and the normalizer.
-        self.take = feed if backup is None else self._take_safely
-
-    @property
-    def backed_up(self) -> bool:
-        """Whether the run is not in Tiled, but in the backup."""
-        return self._backup is not None and self._backup.in_use
-
-    def _take_safely(self, name: str, doc: Any) -> None:
-        assert self._backup is not None
-        self._backup.keep(name, doc)
-        if self._backup.in_use:
-            return
-        try:
-            self._feed(name, doc)
-        except DocumentError:
-            raise  # it is the caller's, and costs this document only
-        except Exception as error:
-            self._backup.use(error)
+PATIENCE = 1.0
+"""Seconds that write-through waits for a server that answers slowly, before it waits no more."""
 
 
 class TiledWriter(DocumentRouter):
@@ -80,7 +73,7 @@ class TiledWriter(DocumentRouter):
         and does not reach the RunEngine.
     batch_size : int
         Rows of a stream that are collected before they are stored. With 1 or less, every document
-        is in Tiled when the call returns.
+        is in Tiled when the call returns, unless the server does not answer.
     max_array_size : int
         Arrays of at most this many elements become list columns of the table; -1 for all. The
         default is 0: none, since Tiled's clients read list columns back as text.
@@ -93,6 +86,17 @@ class TiledWriter(DocumentRouter):
         call ``client[uid].validate()`` instead.
     ignore_errors : list of str, optional
         Patterns of validation errors to ignore.
+    flush_interval : float
+        Seconds after which rows are stored, even if there are fewer than `batch_size`.
+    timeout : float
+        Seconds that a stop document waits for its run to be stored, at most. A run that takes
+        longer is stored in the background. With 0 it never waits.
+    max_pending_bytes : int
+        Bytes of rows in memory, at most. A run that has more drops them: it has its journal.
+    journal_directory : str or Path, optional
+        Where documents are kept until Tiled has them: on a local disk. By default in the user's
+        state directory. None for no journal: then the calls raise what goes wrong, and the end of
+        the process loses what is not stored.
 
     Raises
     ------
@@ -100,7 +104,7 @@ class TiledWriter(DocumentRouter):
         From a call, if a document cannot be stored as it is; nothing of it was. Other documents,
         streams and runs go on.
     StorageError
-        From a call, if Tiled did not store what it was given, and there is no backup.
+        From a call, if the run cannot be stored, and there is neither a journal nor a backup.
     """
 
     def __init__(
@@ -117,6 +121,10 @@ class TiledWriter(DocumentRouter):
         path_map: Mapping[str, str] | None = None,
         validate: bool | None = None,
         ignore_errors: list[str] | None = None,
+        flush_interval: float = 1.0,
+        timeout: float = 30.0,
+        max_pending_bytes: int = 64 * 2**20,
+        journal_directory: str | Path | None = "default",
     ) -> None:
         super().__init__()
         self.client = client
@@ -125,14 +133,38 @@ class TiledWriter(DocumentRouter):
         self.backup_directory = backup_directory
         self.backup_dictionary = backup_dictionary
         self.ignore_errors = ignore_errors or []
-        self._normalizer = normalizer
-        self._batch_size = batch_size
-        self._max_array_size = max_array_size
-        self._path_map = PathMap(path_map or {})
-        self._limits = Limits()
-        self._runs: dict[str, _Run] = {}
-        self._by_descriptor: dict[str, _Run] = {}
-        self._by_resource: dict[str, list[_Run]] = {}
+        self.timeout = timeout
+        self._write_through = batch_size <= 1
+        self._max_pending = max_pending_bytes
+        self._settings = Settings(
+            new_sink=lambda limits: TiledSink(client, limits),
+            normalizer=normalizer,
+            patches=self.patches,
+            spec_to_mimetype=self.spec_to_mimetype,
+            batch_size=batch_size,
+            max_array_size=max_array_size,
+            path_map=path_map or {},
+        )
+        self._server = str(client.uri).split("?")[0].rstrip("/")
+        # An app in this process may have its catalog in memory, on the one connection of which
+        # two requests at the same time get into each other's transactions.
+        self._in_process = in_process(client)
+        self._sender = Sender(
+            TiledSink(client).healthy,
+            flush_interval,
+            connections=1 if self._in_process else CONNECTIONS,
+        )
+        self._journals: JournalDirectory | None = None
+        if journal_directory is not None:
+            default = journal_directory == "default"
+            self._journals = JournalDirectory(None if default else journal_directory)
+        self._runs: dict[str, StoredRun] = {}
+        self._by_descriptor: dict[str, StoredRun] = {}
+        self._by_resource: dict[str, list[StoredRun]] = {}
+        self._history: dict[str, StoredRun] = {}
+        self._rows_before = 0
+        self._stalled = False
+        self._closed = False
         self._validate = bool(validate)
         if validate:
             warnings.warn(
@@ -140,6 +172,11 @@ class TiledWriter(DocumentRouter):
                 DeprecationWarning,
                 stacklevel=2,
             )
+        _living.add(self)
+        weakref.finalize(self, _dropped, self._sender).atexit = False
+        # An app in this process may be another one than that of the process that is gone.
+        if self._journals is not None and not self._in_process and self._journals.journals():
+            self._sender.add(OrphanSearch(self._journals, self._server, self._adopt))
 
     @classmethod
     def from_uri(cls, uri: str, **kwargs: Any) -> Self:
@@ -176,7 +213,10 @@ class TiledWriter(DocumentRouter):
         return {name: kwargs.pop(name) for name in known & kwargs.keys()}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} to {self.client.uri}, {len(self._runs)} open runs>"
+        return f"<{type(self).__name__} to {self.client.uri}: {self.status}>"
+
+    def _repr_html_(self) -> str:
+        return f"<b>{type(self).__name__}</b> to {self._server}{self.status._repr_html_()}"
 
     # -- documents ------------------------------------------------------------------------------
 
@@ -198,6 +238,8 @@ class TiledWriter(DocumentRouter):
             except KeyError:
                 raise self._unknown(name, doc, "descriptor") from None
             run.take(name, doc)
+            if self._write_through:
+                self._wait_through(run)
             return name, doc
         if name not in DocumentNames.__members__:
             raise InvalidDocument(
@@ -216,43 +258,115 @@ class TiledWriter(DocumentRouter):
                 f"There is a second start document for the run {uid!r}, which is still open.",
                 hint="A uid stands for one run: the documents of the first go on being stored.",
             )
-        run = self._open(uid)
-        run.take("start", doc)
+        self._check_usable()
+        self._prune_history()
+        run = self._open(uid, doc)
+        self._take(run, "start", doc)
         self._runs[uid] = run
 
-    def _open(self, uid: str) -> _Run:
-        sink = TiledSink(self.client, self._limits)
-        writer = RunWriter(
-            sink,
-            limits=self._limits,
-            batch_size=self._batch_size,
-            max_array_size=self._max_array_size,
-            path_map=self._path_map,
-        )
-        feed: Callable[[str, Any], Any] = writer
-        if self._normalizer is not None:
-            normalizer: Any = self._normalizer(
-                patches=self.patches,
-                spec_to_mimetype=self.spec_to_mimetype,  # type: ignore[call-arg]
+    def _check_usable(self) -> None:
+        if not self._sender.of_this_process:
+            raise StorageError(
+                "This TiledWriter belongs to another process, from which this one was forked off.",
+                hint="Make a client and a TiledWriter in each process.",
             )
-            normalizer.subscribe(writer)
-            feed = normalizer
+        if self._closed:
+            raise StorageError("This TiledWriter is closed.", hint="Make another one.")
+
+    def _open(self, uid: str, start: Any) -> StoredRun:
         backup = None
         if self.backup_directory is not None or self.backup_dictionary is not None:
             backup = Backup(uid, self.backup_directory, self.backup_dictionary)
-        return _Run(feed, backup)
+        run = StoredRun(
+            uid,
+            self._settings,
+            self._sender,
+            journal=self._new_journal(uid),
+            backup=backup,
+            max_pending_bytes=self._max_pending,
+            timeout=self.timeout,
+        )
+        self._history[uid] = run
+        self._sender.add(run)
+        return run
+
+    def _new_journal(self, uid: str) -> JournalFile | None:
+        if self._journals is None:
+            return None
+        try:
+            return self._journals.create(uid, self._server, options_of(self._settings))
+        except JournalError as error:
+            logger.error(
+                "Run %s has no journal, and goes on from memory, which the end of this process"
+                " would lose. %s",
+                uid,
+                error,
+            )
+            return None
+
+    def _take(self, run: StoredRun, name: str, doc: Any) -> None:
+        run.take(name, doc)
+        if self._write_through:
+            self._wait_through(run)
+
+    def _wait_through(self, run: StoredRun) -> None:
+        """Wait until a document is in Tiled, but not for a server that is slow or down."""
+        target = run.taken
+        self._sender.hasten(run)
+        if run.must_tell:
+            self._wait_or_tell(run, lambda: run.delivered >= target)
+            return
+        if self._stalled and run.delivered < target - 1:
+            return
+        self._sender.wait(
+            lambda: run.delivered >= target or run.error is not None or self._sender.down, PATIENCE
+        )
+        self._stalled = run.delivered < target
+
+    def _wait_or_tell(self, run: StoredRun, done: Callable[[], bool]) -> None:
+        """Wait for what only this call can vouch for."""
+        self._sender.wait(lambda: done() or run.error is not None, self.timeout)
+        if run.error is not None:
+            raise run.error
+        if not done():
+            raise NotStored(
+                f"Run {run.uid!r} was not stored within {self.timeout} s.",
+                hint="It goes on in the background; the end of this process would lose it."
+                " Let TiledWriter have a journal (journal_directory=...).",
+            ) from self._sender.last_error
 
     def stop(self, doc: Any) -> None:
-        """Store what is left of a run, and close it."""
+        """Store what is left of a run, and close it; waits for that, up to `timeout`."""
         uid = doc.get("run_start")
         run = self._run_of("stop", doc)
         run.take("stop", doc)
         del self._runs[uid]
-        for known in run.uids:
+        for known in run.links:
             self._by_descriptor.pop(known, None)
             self._by_resource.pop(known, None)
-        if self._validate and not run.backed_up:
+        if self.timeout > 0:
+            self._wait_stored(run)
+        if not run.stored and run.has_backup and (run.error is not None or self.timeout > 0):
+            run.back_up(self._sender.last_error)
+        if self._validate and run.stored:
             self._validate_run(uid)
+
+    def _wait_stored(self, run: StoredRun) -> None:
+        if run.must_tell:
+            self._wait_or_tell(run, lambda: run.over if self._in_process else run.stored)
+            return
+        self._sender.wait(
+            lambda: (
+                (run.over if self._in_process else run.stored)
+                or run.error is not None
+                or self._sender.down
+            ),
+            self.timeout,
+        )
+        if not run.stored and run.error is None:
+            logger.warning(
+                "Run %s is not in Tiled yet; it will be when the server answers in time.", run.uid
+            )
 
     def _validate_run(self, uid: str) -> None:
         stored: Any = self.client
@@ -269,9 +383,9 @@ class TiledWriter(DocumentRouter):
     def descriptor(self, doc: Any) -> None:
         """Open a stream of a run, or update its configuration."""
         run = self._run_of("descriptor", doc)
-        run.take("descriptor", doc)
+        self._take(run, "descriptor", doc)
         self._by_descriptor[doc["uid"]] = run
-        run.uids.append(doc["uid"])
+        run.links.append(doc["uid"])
 
     def event(self, doc: Any) -> Any:
         """Store an event."""
@@ -279,7 +393,8 @@ class TiledWriter(DocumentRouter):
 
     def event_page(self, doc: Any) -> Any:
         """Store a page of events."""
-        self._by(self._by_descriptor, "event_page", doc, "descriptor").take("event_page", doc)
+        run = self._by(self._by_descriptor, "event_page", doc, "descriptor")
+        self._take(run, "event_page", doc)
 
     def bulk_events(self, doc: Any) -> None:
         """Store events as they were grouped before there were pages."""
@@ -301,18 +416,18 @@ class TiledWriter(DocumentRouter):
             raise InvalidDocument(f"A {kind} document has no uid.", hint="It needs one.")
         self._by_resource[doc["uid"]] = runs
         for run in runs:
-            run.uids.append(doc["uid"])
-            run.take(kind, doc)
+            run.links.append(doc["uid"])
+            self._take(run, kind, doc)
 
     def datum(self, doc: Any) -> Any:
         """Take a datum."""
         for run in self._by(self._by_resource, "datum", doc, "resource"):
-            run.take("datum", doc)
+            self._take(run, "datum", doc)
 
     def datum_page(self, doc: Any) -> None:
         """Take a page of datums."""
         for run in self._by(self._by_resource, "datum_page", doc, "resource"):
-            run.take("datum_page", doc)
+            self._take(run, "datum_page", doc)
 
     def bulk_datum(self, doc: Any) -> None:
         """Take datums as they were grouped before there were pages."""
@@ -320,12 +435,190 @@ class TiledWriter(DocumentRouter):
 
     def stream_datum(self, doc: Any) -> None:
         """Take a stream datum."""
-        self._by(self._by_descriptor, "stream_datum", doc, "descriptor").take("stream_datum", doc)
+        run = self._by(self._by_descriptor, "stream_datum", doc, "descriptor")
+        self._take(run, "stream_datum", doc)
+
+    # -- what the user wants to know ------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """What the writer is at."""
+        runs = list(self._history.values())
+        waiting = [run for run in runs if not run.over and run.error is None]
+        aside = {run.uid: str(run.error) for run in runs if run.error is not None}
+        rows = sum(run.pending_rows for run in waiting)
+        behind = [run for run in waiting if run.delivered < run.taken]
+        oldest = min((run.settled for run in behind), default=None)
+        lost = any(run.journal_failure is not None for run in waiting)
+        if self._sender.down or aside or lost:
+            state = "degraded"
+        elif any(run.behind for run in waiting):
+            state = "behind"
+        else:
+            state = "writing" if behind or rows else "idle"
+        return Status(
+            state=state,  # type: ignore[arg-type]
+            runs=len(waiting),
+            pending_rows=rows,
+            pending_bytes=sum(run.pending_bytes for run in waiting),
+            oldest=0.0 if oldest is None else time.monotonic() - oldest,
+            rows_stored=self._rows_before + sum(run.rows_stored for run in runs),
+            server_down=self._sender.down,
+            set_aside=aside,
+            last_error=self._sender.last_error,
+        )
+
+    def _prune_history(self) -> None:
+        for uid, run in list(self._history.items()):
+            if run.over and run.error is None:
+                self._rows_before += run.rows_stored
+                del self._history[uid]
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Store all that was taken so far.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait, at most; by default as `TiledWriter` was told.
+
+        Returns
+        -------
+        bool
+            Whether all of it is in Tiled, but for runs that were set aside.
+        """
+        targets = [(run, run.taken) for run in list(self._history.values())]
+        for run, _ in targets:
+            self._sender.hasten(run)
+
+        def done() -> bool:
+            return all(
+                (run.delivered >= target and (run.over or not run.stopped)) or run.error is not None
+                for run, target in targets
+            )
+
+        return self._sender.wait(done, self.timeout if timeout is None else timeout)
+
+    def wait_for(self, uid: str, timeout: float | None = None) -> bool:
+        """Wait until a run is stored to its end.
+
+        Parameters
+        ----------
+        uid : str
+            Uid of the run.
+        timeout : float, optional
+            Seconds to wait, at most; by default as `TiledWriter` was told.
+
+        Returns
+        -------
+        bool
+            Whether it is; True for a run of which this writer knows nothing more.
+
+        Raises
+        ------
+        StorageError
+            If the run was set aside.
+        """
+        run = self._history.get(uid)
+        if run is None:
+            return True
+        done = self._sender.wait(
+            lambda: run.over or run.error is not None, self.timeout if timeout is None else timeout
+        )
+        if run.error is not None:
+            raise run.error
+        return done
+
+    def recover(self, timeout: float | None = None) -> list[Recovery]:
+        """Store the runs that other processes left, and those that this one has set aside.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait, at most; by default as long as it takes.
+
+        Returns
+        -------
+        list of Recovery
+            What became of each; nothing of runs whose process is still there.
+
+        Raises
+        ------
+        StorageError
+            If there is no journal to recover anything from.
+        """
+        self._check_usable()
+        if self._journals is None:
+            raise StorageError(
+                "There is no journal to recover runs from.", hint="Give a journal_directory."
+            )
+        self._sender.wait(self._no_search, timeout)
+        for journal in self._journals.orphans(self._server):
+            self._adopt(journal)
+        runs = [run for run in self._history.values() if run.is_orphan]
+        self._sender.wait(lambda: all(run.over or run.error is not None for run in runs), timeout)
+        return [Recovery.of(run) for run in runs]
+
+    def _no_search(self) -> bool:
+        return not any(isinstance(job, OrphanSearch) for job in self._sender.jobs)
+
+    def _adopt(self, journal: JournalFile) -> None:
+        run = StoredRun(
+            journal.header.uid,
+            settings_for(self._settings, journal),
+            self._sender,
+            journal=journal,
+            orphan=True,
+        )
+        self._history[run.uid] = run
+        self._sender.add(run)
+        self._sender.hasten(run)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Store all that was taken, and take no more.
+
+        Runs that are not stored by then, and those that were not stopped, stay in their journals
+        for the next process.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds that this takes, at most; by default as `TiledWriter` was told.
+
+        Returns
+        -------
+        bool
+            Whether all of it is in Tiled, but for runs that were set aside.
+        """
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        done = self.flush(max(0.0, deadline - time.monotonic()))
+        self._closed = True
+        if self._sender.close(max(0.5, deadline - time.monotonic())):
+            for run in list(self._history.values()):
+                if not run.over and not run.stored:
+                    run.back_up(self._sender.last_error)
+                if not run.over:
+                    run.let_go()
+        self._runs.clear()
+        self._by_descriptor.clear()
+        self._by_resource.clear()
+        return done
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
     # -- which run ------------------------------------------------------------------------------
 
-    def _run_of(self, kind: str, doc: Any) -> _Run:
-        run: _Run = self._by(self._runs, kind, doc, "run_start")
+    def _run_of(self, kind: str, doc: Any) -> StoredRun:
+        run: StoredRun = self._by(self._runs, kind, doc, "run_start")
         return run
 
     def _by(self, known: Mapping[str, Any], kind: str, doc: Any, field: str) -> Any:
@@ -334,7 +627,8 @@ class TiledWriter(DocumentRouter):
         except (KeyError, TypeError):
             raise self._unknown(kind, doc, field) from None
 
-    def _unknown(self, kind: str, doc: Any, field: str) -> InvalidDocument | UnknownReference:
+    def _unknown(self, kind: str, doc: Any, field: str) -> Exception:
+        self._check_usable()
         uid = doc.get("uid", doc.get("datum_id")) if isinstance(doc, Mapping) else None
         if not isinstance(doc, Mapping) or field not in doc:
             return InvalidDocument(
@@ -347,3 +641,41 @@ class TiledWriter(DocumentRouter):
             f" no open run.",
             hint=f"Subscribe before the run starts; open are {', '.join(open_runs) or 'none'}.",
         )
+
+
+_living: weakref.WeakSet[TiledWriter] = weakref.WeakSet()
+
+
+def _dropped(sender: Sender) -> None:
+    """See what a writer leaves that nobody refers to any more."""
+    if not sender.of_this_process:
+        return
+    runs = [job for job in sender.jobs if isinstance(job, StoredRun)]
+    open_runs = [run.uid for run in runs if run.waiting and not run.stopped]
+    for run in runs:
+        run.abandon()
+    if open_runs:
+        warnings.warn(
+            f"A TiledWriter was dropped with rows of open runs: {', '.join(open_runs)}. Call"
+            " close(), or use it in a with statement.",
+            ResourceWarning,
+            stacklevel=2,
+        )
+
+
+@atexit.register
+def _close_all() -> None:
+    """At the end of the interpreter, store what is left; the rest is in the journals."""
+    for writer in list(_living):
+        if writer._sender.of_this_process and not writer.close():
+            logger.warning("Not everything is in Tiled: %s", writer.status)
+
+
+def _leave_to_parent() -> None:
+    """In a child process: the runs are the parent's, and so are its thread and its locks."""
+    for writer in list(_living):
+        writer._runs, writer._by_descriptor, writer._by_resource = {}, {}, {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -19,11 +19,12 @@ _CHUNK = 2**20
 
 
 class Entry(NamedTuple):
-    """A document in a journal, and where its frame begins."""
+    """A document in a journal, and where its frame begins and ends."""
 
     offset: int
     name: str
     doc: Any
+    end: int
 
 
 @dataclass(frozen=True)
@@ -118,21 +119,25 @@ class JournalReader:
         self.close()
 
     def __iter__(self) -> Iterator[Entry]:
-        for offset, payload in self.frames():
+        return self.since(0)
+
+    def since(self, start: int) -> Iterator[Entry]:
+        """The documents from an offset on: the end of an entry, or 0 for all."""
+        for offset, payload in self.frames(start):
             end = offset + HEAD.size + len(payload)
             try:
                 name, doc = decode(payload)
             except (CodecError, TypeError, ValueError):
                 self.damage.append(Damage(offset, end, "it holds no document"))
                 continue
-            yield Entry(offset, name, doc)
+            yield Entry(offset, name, doc, end)
 
-    def frames(self) -> Iterator[tuple[int, bytes]]:
-        """The offset and the payload of every good frame, without decoding them."""
+    def frames(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
+        """The offset and the payload of every good frame from `start` on, without decoding."""
         self.damage = list(self._header_damage)
         # Without its second copy, the header is all that there is.
         self.torn = self.size - self.start // 2 if self.size < self.start else 0
-        offset = self.start
+        offset = max(start, self.start)
         while offset < self.size:
             known = self._head_at(offset)
             if known is None:

@@ -10,18 +10,19 @@ from urllib.parse import quote
 
 import httpx
 from tiled.client.base import BaseClient
-from tiled.client.utils import (
-    MSGPACK_MIME_TYPE,
-    handle_error,
-    retry_context,
-    should_retry_if_unprocessed,
-)
+from tiled.client.utils import MSGPACK_MIME_TYPE, handle_error
 from tiled.utils import safe_json_dump
 
-from .errors import RequestRefused, ServerUnreachable
+from bluesky_tiled_writer.errors import RequestRefused, ServerUnreachable
 
 Path = tuple[str, ...]
 """Names of nodes, from below the root of the writer."""
+
+HEALTH_TIMEOUT = 3.0
+"""Seconds that a server has to answer when asked whether it is there."""
+
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+"""What httpx raises where no part of the request has left this machine."""
 
 
 class Requests:
@@ -77,16 +78,40 @@ class Requests:
         if json_body is not None:
             sent["Content-Type"] = "application/json"
             content = safe_json_dump(json_body)
+        # Nothing is sent again here: whether to, and when, is for the sender to decide.
         with _mapped_errors(f"{method} {endpoint} of {'/'.join(about or path)}"):
-            # Only what certainly never took effect is sent again; anything else is for the
-            # caller to decide.
-            for attempt in retry_context(on=should_retry_if_unprocessed):
-                with attempt:
-                    response: httpx.Response = self._client.context.http_client.request(
-                        method, url, content=content, headers=sent, params=params
-                    )
-                    handle_error(response)
+            response: httpx.Response = self._client.context.http_client.request(
+                method, url, content=content, headers=sent, params=params
+            )
+            handle_error(response)
         return response
+
+    def item(self, path: Path) -> dict[str, Any] | None:
+        """What the server says of a node, with its data sources; None if there is no such node."""
+        params = {"include_data_sources": True}
+        try:
+            answer = self.send("GET", "metadata", path, params=params)
+        except RequestRefused as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+        return dict(answer.json()["data"])
+
+    def healthy(self) -> bool:
+        """Ask the server whether it is there."""
+        context = self._client.context
+        # An app in this process knows no timeouts.
+        options = {} if in_process(self._client) else {"timeout": HEALTH_TIMEOUT}
+        try:
+            answer = context.http_client.get(context.api_uri, **options)
+        except Exception:
+            return False
+        return bool(answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR)
+
+
+def in_process(client: BaseClient) -> bool:
+    """Whether the server of a client is an app in this process."""
+    return hasattr(client.context.http_client, "app")  # starlette's test client
 
 
 @contextmanager
@@ -100,11 +125,13 @@ def _mapped_errors(what: str) -> Iterator[None]:
             f"Tiled answered {status} to {what}: {_detail(error.response)}",
             hint=_HINTS.get(status, ""),
             status=status,
+            retry_after=_retry_after(error.response),
         ) from error
     except httpx.HTTPError as error:
         raise ServerUnreachable(
             f"No answer from Tiled to {what}: {type(error).__name__} {error}.",
             hint="Is the server up, and its address right?",
+            uncertain=not isinstance(error, NEVER_SENT),
         ) from error
     except Exception as error:  # an in-process server lets its own exceptions through
         raise RequestRefused(f"Tiled failed on {what}: {type(error).__name__}: {error}") from error
@@ -123,3 +150,10 @@ def _detail(response: httpx.Response) -> str:
         return str(json.loads(response.content)["detail"])
     except (ValueError, KeyError, TypeError):
         return response.reason_phrase
+
+
+def _retry_after(response: httpx.Response) -> float:
+    try:
+        return float(response.headers["Retry-After"])
+    except (KeyError, ValueError):  # or a date, which nobody sends
+        return 0.0

@@ -1,0 +1,168 @@
+"""What of a run waits to be stored, in the order in which it has to be.
+
+This is where two threads meet: the one that has the documents puts in, through `RunWriter`; the
+sender's takes out, through `Delivery`. Neither waits for the other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from .batch import Batch
+from .external import Resource
+from .intake import Intake
+from .schema import Declared
+from .steps import Step
+from .stream import Stream
+
+
+@dataclass(frozen=True)
+class Perform:
+    """Have a step carried out as it is."""
+
+    step: Step
+
+
+@dataclass(frozen=True)
+class Declare:
+    """A stream gets keys, which rows before this have no values of."""
+
+    stream: Stream
+    new: Sequence[Declared]
+
+
+@dataclass(frozen=True)
+class Expect:
+    """Values of an external key come with the events from here on."""
+
+    stream: Stream
+    declared: Declared
+
+
+@dataclass(frozen=True)
+class Store:
+    """Store rows of a stream."""
+
+    stream: Stream
+    batch: Batch
+
+
+@dataclass(frozen=True)
+class Register:
+    """Take a StreamDatum into its stream, to be registered."""
+
+    stream: Stream
+    resource: Resource
+    datum: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Store what is left of a run, then its stop document."""
+
+    run: str
+    stop: Mapping[str, Any]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Close:
+    """Tell live subscribers that no more will come."""
+
+    run: str
+
+
+Task: TypeAlias = Perform | Declare | Expect | Store | Register | Finish | Close
+
+
+class Backlog:
+    """The tasks of one run that are not done yet, and the rows that are to become tasks.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        Guards it, together with the rows that wait in the intakes of its streams.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._tasks: deque[Task] = deque()
+        self._streams: list[tuple[Stream, Intake]] = []
+        self._batches = 0  # bytes of rows in tasks
+
+    # -- in -------------------------------------------------------------------------------------
+
+    def add(self, task: Task) -> None:
+        """Put a task behind the others."""
+        with self.lock:
+            self._tasks.append(task)
+
+    def open(self, stream: Stream, intake: Intake) -> None:
+        """Have the rows of a stream stored from now on."""
+        with self.lock:
+            self._streams.append((stream, intake))
+
+    def cut(self, stream: Stream, intake: Intake) -> None:
+        """Have the rows so far stored before the tasks that follow."""
+        with self.lock:
+            self._gather_rows(stream, intake)
+
+    # -- out ------------------------------------------------------------------------------------
+
+    @property
+    def streams(self) -> list[Stream]:
+        """The streams of the run."""
+        with self.lock:
+            return [stream for stream, _ in self._streams]
+
+    def gather(self) -> int:
+        """Make tasks of all rows that wait; gives how many tasks there are."""
+        with self.lock:
+            for stream, intake in self._streams:
+                self._gather_rows(stream, intake)
+            return len(self._tasks)
+
+    def _gather_rows(self, stream: Stream, intake: Intake) -> None:
+        batch = intake.take()
+        if len(batch):
+            self._batches += batch.nbytes
+            self._tasks.append(Store(stream, batch))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def head(self) -> Task:
+        """The task to do first; it stays until it is done."""
+        return self._tasks[0]
+
+    def done(self) -> None:
+        """Forget the first task."""
+        with self.lock:
+            task = self._tasks.popleft()
+            if isinstance(task, Store):
+                self._batches -= task.batch.nbytes
+
+    # -- how much -------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to do."""
+        with self.lock:
+            return bool(self._tasks) or any(intake.pending for _, intake in self._streams)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are not stored yet."""
+        with self.lock:
+            tasks = sum(len(task.batch) for task in self._tasks if isinstance(task, Store))
+            return tasks + sum(intake.pending for _, intake in self._streams)
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory these rows take."""
+        with self.lock:
+            return self._batches + sum(intake.nbytes for _, intake in self._streams)

@@ -1,0 +1,74 @@
+"""The parts that a run goes through, put together: documents in, steps to Tiled out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from event_model import DocumentRouter
+
+from .backlog import Backlog
+from .delivery import Delivery, Together, one_by_one
+from .limits import Limits
+from .normalizer import RunNormalizer
+from .path_map import PathMap
+from .run import RunWriter
+from .steps import Sink
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of the settings of a writer a run depends on; see `TiledWriter`."""
+
+    new_sink: Callable[[Limits], Sink]
+    limits: Limits = field(default_factory=Limits)
+    normalizer: type[DocumentRouter] | None = RunNormalizer
+    patches: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    spec_to_mimetype: Mapping[str, str] = field(default_factory=dict)
+    batch_size: int = 10_000
+    max_array_size: int = 0
+    path_map: Mapping[str, str] = field(default_factory=dict)
+
+
+class Pipeline:
+    """A run on its way from documents to Tiled; one that failed is replaced by a new one.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the writer.
+    on_ready : callable
+        Called when there is enough to store.
+    on_stored : callable
+        Called when the stop document is stored.
+    together : callable, optional
+        Calls functions that write to different nodes.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_ready: Callable[[], None],
+        on_stored: Callable[[], None],
+        together: Together = one_by_one,
+    ) -> None:
+        self.backlog = Backlog()
+        self.writer = RunWriter(
+            self.backlog,
+            on_ready,
+            limits=settings.limits,
+            batch_size=settings.batch_size,
+            max_array_size=settings.max_array_size,
+            path_map=PathMap(settings.path_map),
+        )
+        sink = settings.new_sink(settings.limits)
+        self.delivery = Delivery(sink, self.backlog, on_stored, together)
+        self.feed: Callable[[str, Any], Any] = self.writer
+        if settings.normalizer is not None:
+            normalizer: Any = settings.normalizer(
+                patches=dict(settings.patches),
+                spec_to_mimetype=dict(settings.spec_to_mimetype),  # type: ignore[call-arg]
+            )
+            normalizer.subscribe(self.writer)
+            self.feed = normalizer

@@ -1,0 +1,316 @@
+"""The thread that talks to Tiled: when to send, and what to do when that fails.
+
+What is sent is the affair of the jobs, of which each run is one. A job is advanced every
+`flush_interval`, and at once when it asks for it. When that fails, either the server is down, for
+all jobs, until it answers again; or the job waits a moment; or it is set aside.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from .breaker import Breaker
+from .errors import (
+    OutOfStep,
+    RequestRefused,
+    RunComplete,
+    ServerUnreachable,
+    StorageError,
+    StorageUnsupported,
+)
+
+logger = logging.getLogger("bluesky_tiled_writer")
+
+CONNECTIONS = 8
+"""Requests that are under way at the same time, at most, unless it is said otherwise."""
+
+AWAY = frozenset({502, 503, 504})
+"""Statuses by which a proxy says that the server behind it does not answer."""
+
+BUSY = frozenset({408, 425, 429})
+"""Statuses by which a server asks to come again later."""
+
+MAX_FAILURES = 5
+"""How often the same thing may fail while the server is healthy, until it is given up."""
+
+MAX_DELAYS = 20
+"""The same for failures that speak of trouble on the way rather than of the request."""
+
+
+class Job(Protocol):
+    """Something that is sent bit by bit."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to send."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        ...
+
+    def advance(self, rows: bool) -> None:
+        """Send what waits; raises an error if that fails, and is called again later.
+
+        Parameters
+        ----------
+        rows : bool
+            Whether it is time for rows, too, that are collected to be sent together.
+        """
+        ...
+
+    def begin_again(self, error: StorageError) -> None:
+        """Send everything once more from the beginning, leaving out what Tiled holds."""
+        ...
+
+    def complete(self) -> None:
+        """Take note that Tiled holds all of it already."""
+        ...
+
+    def set_aside(self, error: Exception) -> None:
+        """Give up, for this error does not go away."""
+        ...
+
+
+@dataclass(eq=False)
+class _Entry:
+    """A job, and when to advance it."""
+
+    job: Job
+    due: float
+    urgent: bool = False
+    rows_urgent: bool = False
+    not_before: float = 0.0
+    failures: int = 0
+
+
+class Sender:
+    """Advances jobs in a thread of its own, which lives as long as there are any.
+
+    Parameters
+    ----------
+    healthy : callable
+        Asks the server whether it is there.
+    flush_interval : float
+        Seconds that anything waits, at most, before it is sent.
+    connections : int
+        Requests on different nodes that are under way at the same time, at most.
+    clock : callable, optional
+        Gives the time in seconds.
+    """
+
+    def __init__(
+        self,
+        healthy: Callable[[], bool],
+        flush_interval: float,
+        *,
+        connections: int = CONNECTIONS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.last_error: Exception | None = None
+        self._healthy = healthy
+        self._interval = flush_interval
+        self._connections = connections
+        self._clock = clock
+        self._breaker = Breaker()
+        self._changed = threading.Condition()
+        self._entries: dict[int, _Entry] = {}
+        self._thread: threading.Thread | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._woken = False
+        self._closing = False
+        self._pid = os.getpid()
+
+    # -- for the threads that have documents ----------------------------------------------------
+
+    @property
+    def down(self) -> bool:
+        """Whether the server is known not to answer."""
+        return self._breaker.open
+
+    @property
+    def of_this_process(self) -> bool:
+        """Whether the thread is, or would be, in this process: not if it was forked off since."""
+        return self._pid == os.getpid()
+
+    @property
+    def jobs(self) -> list[Job]:
+        """What there is to advance."""
+        return [entry.job for entry in list(self._entries.values())]
+
+    def add(self, job: Job) -> None:
+        """Advance a job from now on."""
+        with self._changed:
+            self._entries[id(job)] = _Entry(job, self._clock() + self._interval)
+            self._woken = True
+            if self._thread is None:
+                name = "bluesky-tiled-writer"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._thread.start()
+
+    def hasten(self, job: Job, *, rows: bool = True) -> None:
+        """Advance a job at once; without `rows`, only what is not collected to be sent together."""
+        with self._changed:
+            if (entry := self._entries.get(id(job))) is not None:
+                entry.urgent = True
+                entry.rows_urgent |= rows
+                self._woken = True
+                self._changed.notify_all()
+
+    def changed(self) -> None:
+        """Have those who wait look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait(self, until: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until something is true, `timeout` seconds at most; gives whether it is."""
+        with self._changed:
+            return self._changed.wait_for(until, timeout)
+
+    def close(self, timeout: float) -> bool:
+        """End the thread, after what it is at; False if that takes longer than `timeout`."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(max(0.0, timeout))
+        return not thread.is_alive()
+
+    # -- the thread -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            delay = self.turn()
+            with self._changed:
+                if self._closing or not self._entries:
+                    pool, self._pool, self._thread = self._pool, None, None
+                    self._changed.notify_all()
+                    break
+                if not self._woken:
+                    self._changed.wait(delay)
+                self._woken = False
+        if pool is not None:
+            pool.shutdown()
+
+    def turn(self) -> float | None:
+        """Do what is due.
+
+        Returns
+        -------
+        float or None
+            Seconds until there may be more to do; None if there are no jobs.
+        """
+        if self._breaker.open and not self._ask_server():
+            return max(0.0, self._breaker.next_check - self._clock())
+        for entry in list(self._entries.values()):
+            now = self._clock()
+            due = entry.urgent or (now >= entry.due and entry.job.waiting)
+            if due and now >= entry.not_before and not self._closing:
+                self._advance(entry)
+            if self._breaker.open:
+                break
+        with self._changed:
+            for key, entry in list(self._entries.items()):
+                if entry.job.over:
+                    del self._entries[key]
+            self._changed.notify_all()
+            return self._delay()
+
+    def _delay(self) -> float | None:
+        now = self._clock()
+        times = []
+        for entry in self._entries.values():
+            due = now if entry.urgent else max(entry.due, now)
+            if not entry.urgent and entry.due <= now:
+                due = now + self._interval  # nothing waited
+            times.append(max(due, entry.not_before))
+        return max(0.0, min(times) - now) if times else None
+
+    def _advance(self, entry: _Entry) -> None:
+        now = self._clock()
+        rows = entry.rows_urgent or now >= entry.due
+        entry.urgent = entry.rows_urgent = False
+        if rows:
+            entry.due = now + self._interval
+        try:
+            entry.job.advance(rows)
+        except RunComplete:
+            entry.job.complete()
+        except OutOfStep as error:
+            logger.warning("%s", error)
+            self._try_again(entry)
+            entry.job.begin_again(error)
+        except StorageError as error:
+            self.last_error = error
+            self._judge(entry, error)
+        except Exception as error:  # a defect, here or in a normalizer: it costs this run only
+            self.last_error = error
+            entry.job.set_aside(error)
+        else:
+            entry.failures = 0
+            if self._breaker.succeeded():
+                logger.warning("Tiled answers again; going on.")
+
+    def _judge(self, entry: _Entry, error: StorageError) -> None:
+        """Decide what a failure means."""
+        status = error.status if isinstance(error, RequestRefused) else None
+        entry.failures += 1
+        away, limit = False, 0
+        if isinstance(error, ServerUnreachable) or status in AWAY:
+            away, limit = True, MAX_DELAYS
+        elif status in BUSY:
+            limit = MAX_DELAYS
+        elif error.uncertain:
+            limit = MAX_FAILURES
+            if away := not self._healthy():
+                entry.failures -= 1
+        if entry.failures > limit:
+            entry.job.set_aside(error)
+            return
+        self._try_again(entry, getattr(error, "retry_after", 0.0))
+        if away and self._breaker.trip(self._clock()):
+            logger.warning(
+                "Tiled does not answer. What is measured meanwhile is kept, and stored when it"
+                " does. %s",
+                error,
+            )
+
+    def _try_again(self, entry: _Entry, at_least: float = 0.0) -> None:
+        entry.urgent = entry.rows_urgent = True
+        backoff = min(5.0, 0.05 * 2 ** min(entry.failures, 10))
+        entry.not_before = self._clock() + max(backoff, min(at_least, 60.0))
+
+    def _ask_server(self) -> bool:
+        now = self._clock()
+        if now < self._breaker.next_check:
+            return False
+        if not self._healthy():
+            self._breaker.still_down(self._clock())
+            return False
+        self._breaker.answers()
+        return True
+
+    def together(self, functions: Sequence[Callable[[], None]]) -> None:
+        """Call functions at the same time; raises one of their errors when all have ended."""
+        if len(functions) < 2 or self._connections < 2:
+            for function in functions:
+                function()
+            return
+        if self._pool is None:
+            name = "bluesky-tiled-writer"
+            self._pool = ThreadPoolExecutor(self._connections, thread_name_prefix=name)
+        futures = [self._pool.submit(function) for function in functions]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        # One that cannot be worked around counts more than one that can.
+        for error in sorted(errors, key=lambda error: isinstance(error, StorageUnsupported)):
+            raise error

@@ -1,0 +1,220 @@
+"""Arrays and ragged arrays, a row an event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import httpx
+import numpy as np
+from tiled.structures.array import ArrayStructure, BuiltinDtype, StructDtype
+from tiled.structures.core import StructureFamily
+
+from bluesky_tiled_writer.errors import RequestRefused, StorageUnsupported
+from bluesky_tiled_writer.limits import ragged_name
+from bluesky_tiled_writer.ragged_rows import RaggedRows, in_columns
+from bluesky_tiled_writer.steps import ExtendArray, ExtendRagged
+
+from .node import StoredNode, data_source, structure_of
+
+CHUNK_BYTES = 16 * 2**20
+"""Largest chunk of an array node, in bytes of its data type."""
+
+
+class ArrayNode(StoredNode):
+    """An array node. A block is written at an offset, so that writing it twice does no harm."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._request_bytes = 4 * CHUNK_BYTES
+
+    def append(self, step: ExtendArray) -> None:
+        """Append the rows of a step that the node does not hold yet."""
+        self.settle_doubt(step.block)
+        block = step.block[self.first_missing(step.start) :]
+        if len(block) and not self.exists:
+            self._create(block)
+            block = step.block[self.first_missing(step.start) :]
+        for part in self._parts(block):
+            self._send("PATCH", part, {"offset": str(self.rows), "extend": True})
+
+    def _create(self, block: np.ndarray) -> None:
+        """Create the node with the first rows of a block.
+
+        The server takes the chunks of the first write for all that follow, and rounds an array
+        up to whole chunks: so the first write has a whole number of them.
+        """
+        row_bytes = max(1, block[:1].nbytes)
+        first = block[: max(1, min(CHUNK_BYTES, self._request_bytes) // row_bytes)]
+        structure = ArrayStructure(
+            data_type=_data_type(block.dtype),
+            shape=first.shape,
+            chunks=tuple((size,) for size in first.shape),
+            dims=self.node.dims,
+        )
+        body = data_source(StructureFamily.array, asdict(structure))
+        if self.create(body, block) is not None and not self._send("PUT", first):
+            self.delete()
+            self._create(block)
+
+    def _parts(self, block: np.ndarray) -> Iterator[np.ndarray]:
+        """A block in pieces that no server refuses for their size."""
+        while len(block):
+            before = self.rows
+            yield block[: max(1, self._request_bytes // max(1, block[:1].nbytes))]
+            block = block[self.rows - before :]
+
+    def _send(self, method: str, part: np.ndarray, params: Mapping[str, Any] | None = None) -> bool:
+        """Write rows; False if they are too many for one request."""
+        if params is not None:
+            params = {**params, "shape": ",".join(map(str, part.shape))}
+        try:
+            with self.doubting():
+                self._requests.send(
+                    method,
+                    "array/full",
+                    self.path,
+                    content=np.ascontiguousarray(part).tobytes(),
+                    headers={"Content-Type": "application/octet-stream"},
+                    params=params,
+                )
+        except RequestRefused as error:
+            if error.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE and len(part) > 1:
+                self._request_bytes = part.nbytes // 2
+                return False
+            raise
+        self.rows += len(part)
+        return True
+
+    def _matches(self, item: Mapping[str, Any], wanted: np.ndarray) -> bool:
+        if item["attributes"]["structure_family"] != StructureFamily.array:
+            return False
+        structure = structure_of(item)
+        there = ArrayStructure.from_json(structure).data_type
+        same_type = bool(there.to_numpy_dtype() == wanted.dtype)
+        return same_type and tuple(structure["shape"][1:]) == wanted.shape[1:]
+
+    def _take_over(self, item: Mapping[str, Any]) -> None:
+        structure = structure_of(item)
+        rows, first_chunk = structure["shape"][0], structure["chunks"][0][0]
+        if rows < self.rows:
+            raise self.start_over("has lost rows")
+        # The rows that a node was created with may not have been written. Every later write came
+        # after that of the first rows, and made the shape grow when it was done.
+        if not self.rows and rows > first_chunk:
+            self.rows = rows
+
+
+class RaggedNode(StoredNode):
+    """A ragged node: appended to at its end, or refused."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._request_rows = 2**62
+
+    def append(self, step: ExtendRagged) -> None:
+        """Append the rows of a step that the node does not hold yet."""
+        self.settle_doubt(step.rows)
+        rows = step.rows.since(self.first_missing(step.start))
+        if len(rows) and not self.exists:
+            rows = self._create(rows, step)
+        while len(rows):
+            part = rows.first(self._request_rows)
+            params = {"shape": str(len(part)), "offset": str(self.rows), "extend": True}
+            before = self.rows
+            try:
+                self._send("PATCH", part, params)
+            except RequestRefused as error:
+                if error.status == httpx.codes.CONFLICT:
+                    # The rows are there, but the server stopped before it counted them.
+                    raise self.start_over("was left unfinished by the server") from error
+                raise
+            rows = rows.since(self.rows - before)
+
+    def _create(self, rows: RaggedRows, step: ExtendRagged) -> RaggedRows:
+        """Create the node with the first rows; what is left to send comes back."""
+        from tiled.structures.ragged import RaggedStructure
+
+        rows = rows.first(self._request_rows)
+        ndim_fixed = rows.shape.index(None)
+        structure = RaggedStructure(
+            data_type=_data_type(rows.dtype),
+            shape=(len(rows), *rows.shape),
+            size=sum(row.size for row in rows.rows),
+            chunks=(
+                (len(rows),),
+                *((size,) for size in rows.shape[:ndim_fixed] if size is not None),
+                *(None for _ in rows.shape[ndim_fixed:]),
+            ),
+            dims=self.node.dims,
+        )
+        try:
+            answer = self.create(data_source(StructureFamily.ragged, asdict(structure)), rows)
+        except RequestRefused as error:
+            if error.about_content and self._limits.learn(ragged_name(rows.dtype)):
+                raise StorageUnsupported(str(error), status=error.status) from error
+            raise
+        if answer is not None and not self._send("PUT", rows):
+            self.delete()
+            return self._create(rows, step)
+        return step.rows.since(self.first_missing(step.start))
+
+    def _send(self, method: str, rows: RaggedRows, params: Mapping[str, Any] | None = None) -> bool:
+        """Write rows; False if they are too many for one request."""
+        try:
+            with self.doubting():
+                self._requests.send(
+                    method,
+                    "ragged/full",
+                    self.path,
+                    content=_ragged_buffers(rows),
+                    headers={"Content-Type": "application/zip"},
+                    params=params,
+                )
+        except RequestRefused as error:
+            if error.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE and len(rows) > 1:
+                self._request_rows = len(rows) // 2
+                return False
+            raise
+        self.rows += len(rows)
+        return True
+
+    def _matches(self, item: Mapping[str, Any], wanted: RaggedRows) -> bool:
+        if item["attributes"]["structure_family"] != StructureFamily.ragged:
+            return False
+        structure = structure_of(item)
+        data_type = asdict(_data_type(wanted.dtype))
+        if not self.rows and len(structure["chunks"][0]) <= 1:
+            return False  # it may have been created, but not written: it is made anew
+        same_type = all(structure["data_type"][name] == data_type[name] for name in data_type)
+        return same_type and tuple(structure["shape"][1:]) == tuple(wanted.shape)
+
+    def _take_over(self, item: Mapping[str, Any]) -> None:
+        rows = structure_of(item)["shape"][0]
+        if rows < self.rows:
+            raise self.start_over("has lost rows")
+        self.rows = rows
+
+
+def _data_type(dtype: np.dtype) -> BuiltinDtype | StructDtype:
+    if dtype.fields is not None:
+        return StructDtype.from_numpy_dtype(dtype)
+    return BuiltinDtype.from_numpy_dtype(dtype)
+
+
+def _ragged_buffers(rows: RaggedRows) -> bytes:
+    """Rows in the format that Tiled takes for ragged arrays."""
+    import awkward
+    import ragged
+    from tiled.serialization.ragged import to_zipped_buffers
+
+    levels, values = in_columns(rows)
+    layout: Any = awkward.contents.NumpyArray(values)
+    for level in reversed(levels):
+        if isinstance(level, int):
+            layout = awkward.contents.RegularArray(layout, level)
+        else:
+            offsets = awkward.index.Index64(level)
+            layout = awkward.contents.ListOffsetArray(offsets, layout)
+    return bytes(to_zipped_buffers("application/zip", ragged.array(layout), {}))

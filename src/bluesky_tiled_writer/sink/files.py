@@ -1,0 +1,88 @@
+"""Nodes on the files of detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import httpx
+from tiled.structures.data_source import DataSource
+
+from bluesky_tiled_writer.errors import RequestRefused, StorageUnsupported
+from bluesky_tiled_writer.steps import RegisterAsset, UpdateAsset
+
+from .node import StoredNode
+
+
+class FilesNode(StoredNode):
+    """A node on files. To tell the server of the same files and rows again does no harm."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._data_source: Any = None
+        self._uris: set[str] = set()
+        self._shape: tuple[int, ...] = ()  # as found in Tiled: what is sent may be behind it
+
+    def register(self, step: RegisterAsset) -> None:
+        """Make the node; see `RegisterAsset`."""
+        source = step.source
+        self.settle_doubt(source)
+        if self.exists:
+            return
+        body = {
+            "structure_family": source.structure_family,
+            "data_sources": [asdict(source)],
+        }
+        try:
+            answer = self.create(body, source)
+        except RequestRefused as error:
+            if error.status != httpx.codes.UNSUPPORTED_MEDIA_TYPE:
+                raise
+            raise StorageUnsupported(
+                f"the server cannot read the MIME type {source.mimetype!r}", status=error.status
+            ) from error
+        if answer is not None:
+            self._data_source = answer.json()["data_sources"][0]["id"]
+            self._uris = {asset.data_uri for asset in source.assets}
+
+    def update(self, step: UpdateAsset) -> None:
+        """Tell of more files or rows; see `UpdateAsset`."""
+        self.settle_doubt(step.source)
+        new = [asset for asset in step.source.assets if asset.data_uri not in self._uris]
+        if not new and self._covers(step.source):
+            return
+        source = replace(step.source, id=self._data_source, assets=new)
+        params = {}
+        if step.shape is not None and step.offset is not None:
+            params["patch_shape"] = ",".join(map(str, step.shape))
+            params["patch_offset"] = ",".join(map(str, step.offset))
+        with self.doubting():
+            self._requests.send(
+                "PUT",
+                "data_source",
+                self.path,
+                json_body={"data_source": asdict(source)},
+                params=params,
+            )
+        self._uris.update(asset.data_uri for asset in new)
+        self._shape = ()
+
+    def _covers(self, source: DataSource) -> bool:
+        """Whether Tiled was found to know of at least as many rows."""
+        shape = getattr(source.structure, "shape", None)
+        return bool(self._shape) and shape is not None and self._shape[0] >= shape[0]
+
+    def _matches(self, item: Mapping[str, Any], wanted: DataSource) -> bool:
+        sources = item["attributes"].get("data_sources") or []
+        return (
+            item["attributes"]["structure_family"] == wanted.structure_family
+            and len(sources) == 1
+            and sources[0]["mimetype"] == wanted.mimetype
+        )
+
+    def _take_over(self, item: Mapping[str, Any]) -> None:
+        (source,) = item["attributes"]["data_sources"]
+        self._data_source = source["id"]
+        self._uris = {asset["data_uri"] for asset in source["assets"]}
+        self._shape = tuple((source.get("structure") or {}).get("shape") or ())

@@ -1,0 +1,185 @@
+"""A node that holds data, as far as is known here of what Tiled holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from tiled.structures.core import StructureFamily
+
+from bluesky_tiled_writer.errors import OutOfStep, RequestRefused, StorageError
+from bluesky_tiled_writer.limits import Limits
+from bluesky_tiled_writer.steps import Node
+
+from .requests import Path, Requests
+
+
+class StoredNode:
+    """What is known of one node, and how to write to it.
+
+    What was acknowledged is known. After a request that failed and may have taken effect nothing
+    is: the node is *in doubt* until the server was asked what it holds.
+
+    Parameters
+    ----------
+    requests : Requests
+        To the server.
+    node : Node
+        Which node, and what it takes to make it.
+    limits : Limits
+        Takes what the server turns out not to hold.
+
+    Attributes
+    ----------
+    rows : int
+        Rows that the node certainly holds, exactly as they were sent.
+    exists : bool
+        Whether the node was made.
+    was_in_doubt : bool
+        Whether it ever was: a request that got no answer may be carried out later.
+    """
+
+    def __init__(self, requests: Requests, node: Node, limits: Limits) -> None:
+        self.node = node
+        self.rows = 0
+        self.exists = False
+        self.was_in_doubt = False
+        self._in_doubt = False
+        self._requests = requests
+        self._limits = limits
+
+    @property
+    def path(self) -> Path:
+        """The path below the root of the writer."""
+        return self.node.path
+
+    # -- for the families -----------------------------------------------------------------------
+
+    def _matches(self, item: Mapping[str, Any], wanted: Any) -> bool:
+        """Whether a node that is there has the form that is wanted."""
+        raise NotImplementedError
+
+    def _take_over(self, item: Mapping[str, Any]) -> None:
+        """Learn from the server how much a node holds that is there, in the form wanted."""
+        raise NotImplementedError
+
+    # -- what is there --------------------------------------------------------------------------
+
+    def first_missing(self, start: int) -> int:
+        """How many rows of a step that starts at this ordinal the node is known to hold."""
+        if start > self.rows:
+            raise OutOfStep(
+                f"Rows {self.rows} to {start - 1} of {'/'.join(self.path)} are missing in Tiled."
+            )
+        return self.rows - start
+
+    def settle_doubt(self, wanted: Any) -> None:
+        """Ask the server what it holds, if that is in doubt."""
+        if self._in_doubt:
+            self._look(wanted)
+
+    def _look(self, wanted: Any) -> None:
+        item = self._requests.item(self.path)
+        self.was_in_doubt = True
+        if item is not None and not self._matches(item, wanted):
+            self._delete()
+            item = None
+        self._in_doubt, self.exists = False, item is not None
+        if item is not None:
+            self._take_over(item)
+        elif self.rows:
+            self.rows = 0
+            raise OutOfStep(f"{'/'.join(self.path)} is not in Tiled any more.")
+
+    @contextmanager
+    def doubting(self) -> Iterator[None]:
+        """Remember where a request may have taken effect in spite of an error."""
+        try:
+            yield
+        except StorageError as error:
+            if error.uncertain or _is_gone(error):
+                self._in_doubt = True
+            raise
+
+    def create(self, body: Mapping[str, Any], wanted: Any) -> httpx.Response | None:
+        """Make the node; one that is there is taken over if its form is the one wanted.
+
+        Returns
+        -------
+        httpx.Response or None
+            The answer, or None for a node that was there.
+        """
+        about = {
+            "id": self.path[-1],
+            "metadata": self.node.metadata,
+            "specs": [],
+            "access_tags": self.node.access_tags,
+            **body,
+        }
+        endpoint = "register" if body["data_sources"][0]["assets"] else "metadata"
+        for _ in range(2):
+            try:
+                with self.doubting():
+                    answer = self._requests.send(
+                        "POST", endpoint, self.path[:-1], json_body=about, about=self.path
+                    )
+            except RequestRefused as error:
+                if error.status != httpx.codes.CONFLICT:
+                    raise
+                self._look(wanted)
+                if self.exists:
+                    return None
+                continue  # it was of another form, and is gone
+            self.exists = True
+            return answer
+        raise OutOfStep(f"{'/'.join(self.path)} comes and goes: somebody else writes it.")
+
+    def start_over(self, why: str) -> OutOfStep:
+        """Delete the node, since it does not hold what it should; gives the error to raise."""
+        self._in_doubt = True  # until it is deleted
+        self.delete()
+        return OutOfStep(f"{'/'.join(self.path)} {why}; it is stored again from the first row.")
+
+    def delete(self) -> None:
+        """Delete the node, if it was made."""
+        if self.exists or self._in_doubt:
+            self._delete()
+            self.exists, self._in_doubt, self.rows = False, False, 0
+
+    def _delete(self) -> None:
+        try:
+            self._requests.send("DELETE", "metadata", self.path, params={"external_only": False})
+        except RequestRefused as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise
+
+    def check(self) -> None:
+        """Make sure, before the run is finished, that the node holds what was sent and no more."""
+
+
+def data_source(
+    family: StructureFamily, structure: Mapping[str, Any], mimetype: str | None = None
+) -> dict[str, Any]:
+    """What it takes to create a node that Tiled keeps the data of."""
+    source = {
+        "structure_family": family,
+        "structure": structure,
+        "id": None,
+        "mimetype": mimetype,
+        "parameters": {},
+        "properties": {},
+        "assets": [],
+        "management": "writable",
+    }
+    return {"structure_family": family, "data_sources": [source]}
+
+
+def structure_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The structure in what the server says of a node."""
+    return dict(item["attributes"]["structure"])
+
+
+def _is_gone(error: StorageError) -> bool:
+    return isinstance(error, RequestRefused) and error.status == httpx.codes.NOT_FOUND

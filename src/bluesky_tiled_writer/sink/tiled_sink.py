@@ -1,0 +1,221 @@
+"""Carries out steps: runs and streams here, what holds data in nodes of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import httpx
+import numpy as np
+from tiled.client.base import BaseClient
+from tiled.client.utils import client_for_item
+from tiled.structures.core import StructureFamily
+from tiled.utils import safe_json_dump
+
+from bluesky_tiled_writer.errors import OutOfStep, RequestRefused, RunComplete, RunExists
+from bluesky_tiled_writer.limits import Limits
+from bluesky_tiled_writer.steps import (
+    AppendRows,
+    CheckNodes,
+    CloseNodes,
+    Content,
+    CreateRun,
+    CreateStream,
+    Discard,
+    ExtendArray,
+    ExtendRagged,
+    Node,
+    Rebuild,
+    RegisterAsset,
+    Step,
+    UpdateAsset,
+    UpdateMetadata,
+)
+
+from .arrays import ArrayNode, RaggedNode
+from .files import FilesNode
+from .node import StoredNode
+from .requests import Path, Requests
+from .tables import TableNode
+
+Family = TypeVar("Family", bound=StoredNode)
+
+
+class TiledSink:
+    """Carries out steps below a container of a Tiled server.
+
+    Steps on different nodes may be carried out at the same time.
+
+    Parameters
+    ----------
+    client : tiled.client.base.BaseClient
+        The container that holds the runs.
+    limits : Limits, optional
+        Takes what the server turns out not to hold.
+    """
+
+    def __init__(self, client: BaseClient, limits: Limits | None = None) -> None:
+        self._client = client
+        self._requests = Requests(client)
+        self._nodes: dict[Path, StoredNode] = {}
+        self._salvaged: dict[Path, Content] = {}
+        self.limits = limits or Limits()
+
+    def carry_out(self, step: Step) -> None:
+        """Carry out one step; see `steps.Sink`."""
+        match step:
+            case AppendRows():
+                self._node(step.node, TableNode).append(step)
+            case ExtendArray():
+                self._node(step.node, ArrayNode).append(step)
+            case ExtendRagged():
+                self._node(step.node, RaggedNode).append(step)
+            case RegisterAsset():
+                self._node(step.node, FilesNode).register(step)
+            case UpdateAsset():
+                self._node(step.node, FilesNode).update(step)
+            case CreateRun():
+                self._create_run(step)
+            case CreateStream():
+                self._create_stream(step)
+            case UpdateMetadata():
+                self._update_metadata(step)
+            case Rebuild():
+                self._rebuild(step)
+            case Discard():
+                self._discard(step.nodes)
+            case CheckNodes():
+                for node in list(self._nodes.values()):
+                    node.check()
+            case CloseNodes():
+                self._close(step)
+
+    def healthy(self) -> bool:
+        """Ask the server whether it is there."""
+        return self._requests.healthy()
+
+    # -- containers -----------------------------------------------------------------------------
+
+    def _create_run(self, step: CreateRun) -> None:
+        try:
+            self._create_container((step.uid,), step)
+        except RequestRefused as error:
+            if error.status != httpx.codes.CONFLICT:
+                raise
+            item = self._requests.item((step.uid,))
+            if item is None:
+                raise
+            self._adopt_run(step, item["attributes"]["metadata"])
+
+    def _adopt_run(self, step: CreateRun, there: Mapping[str, Any]) -> None:
+        """Go on with a run that Tiled holds, if it is the same one, and not at its end."""
+        ours, theirs = _in_json(step.metadata["start"]), _in_json(there.get("start"))
+        if ours != theirs:
+            theirs = theirs if isinstance(theirs, dict) else {}
+            raise RunExists(
+                f"Tiled already holds another run with the uid {step.uid!r}: there, scan_id"
+                f" {theirs.get('scan_id')!r} of time {theirs.get('time')!r}; here, scan_id"
+                f" {ours.get('scan_id')!r} of time {ours.get('time')!r}.",
+                hint="A uid stands for one run: delete the one that is there, or replay this"
+                " one under another uid.",
+            )
+        if there.get("stop"):
+            raise RunComplete(f"Tiled already holds run {step.uid!r}, from start to stop.")
+
+    def _create_stream(self, step: CreateStream) -> None:
+        try:
+            self._create_container((step.run, step.name), step)
+        except RequestRefused as error:
+            if error.status != httpx.codes.CONFLICT:  # an earlier attempt, or process, made it
+                raise
+
+    def _create_container(self, path: Path, step: CreateRun | CreateStream) -> None:
+        body = {
+            "id": path[-1],
+            "structure_family": StructureFamily.container,
+            "metadata": step.metadata,
+            "specs": [{"name": name, "version": version} for name, version in step.specs],
+            "data_sources": [],
+            "access_tags": step.access_tags,
+        }
+        self._requests.send("POST", "metadata", path[:-1], json_body=body, about=path)
+
+    def _update_metadata(self, step: UpdateMetadata) -> None:
+        # A JSON patch, and no merge patch, to which a None would mean "delete".
+        patch = [
+            {"op": "add", "path": _pointer(key), "value": value}
+            for key, value in step.values.items()
+        ]
+        path = tuple(part for part in (step.run, step.stream, step.node) if part is not None)
+        body = {
+            "content-type": "application/json-patch+json",
+            "metadata": patch,
+            "specs": None,
+            "access_tags": None,
+        }
+        params = {"drop_revision": True}
+        self._requests.send("PATCH", "metadata", path, json_body=body, params=params)
+
+    def _close(self, step: CloseNodes) -> None:
+        for path in step.paths:
+            self._requests.send("DELETE", "stream/close", path)
+
+    # -- nodes ----------------------------------------------------------------------------------
+
+    def _node(self, node: Node, family: type[Family]) -> Family:
+        stored = self._nodes.get(node.path)
+        if not isinstance(stored, family):
+            # One of another family under this name was discarded before, or is found and deleted.
+            stored = self._nodes[node.path] = family(self._requests, node, self.limits)
+        elif not stored.exists:
+            stored.node = node
+        return stored
+
+    def _rebuild(self, step: Rebuild) -> None:
+        for node in step.nodes:
+            if node.path not in self._salvaged:
+                self._salvaged[node.path] = self._read(node.path, step.rows)
+        # From here on only memory has these rows; they stay salvaged until all of them are back,
+        # since the server may refuse their new form.
+        remade = step.remake({node.name: self._salvaged[node.path] for node in step.nodes})
+        self._discard([*step.nodes, *(append.node for append in remade)])
+        for append in remade:
+            self.carry_out(append)
+        for node in step.nodes:
+            del self._salvaged[node.path]
+
+    def _discard(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            if (stored := self._nodes.get(node.path)) is not None:
+                stored.delete()
+                del self._nodes[node.path]
+
+    def _read(self, path: Path, rows: int) -> Content:
+        """The first rows of a node, which are those that its stream has stored so far."""
+        stored = self._nodes[path]
+        content: Content
+        if isinstance(stored, TableNode):
+            content = stored.read()
+        else:
+            item = self._requests.item(path)
+            if item is None:
+                raise OutOfStep(f"{'/'.join(path)} is not in Tiled any more.")
+            client = client_for_item(self._client.context, self._client.structure_clients, item)
+            if isinstance(stored, RaggedNode):
+                content = [np.asarray(row) for row in client.read().tolist()]
+            else:
+                content = np.asarray(client.read())
+        if len(content) < rows:
+            raise stored.start_over("has lost rows")
+        return content[:rows]
+
+
+def _in_json(metadata: Any) -> Any:
+    """Metadata as they come back from a server."""
+    return json.loads(safe_json_dump(metadata))
+
+
+def _pointer(key: str) -> str:
+    """The JSON pointer to a key of the metadata."""
+    return "/" + key.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,462 @@
+"""One run between its documents and Tiled: on disk first, then on its way through a pipeline."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Protocol
+
+from .backup import Backup
+from .delivery import Together
+from .errors import DocumentError, JournalError, NotStored, StorageError, TiledWriterError
+from .journal import JournalFile
+from .pipeline import Pipeline, Settings
+
+logger = logging.getLogger("bluesky_tiled_writer")
+
+MAX_RESTARTS = 5
+"""How often a run begins again because Tiled holds something else than it should."""
+
+REPLAY_ROWS = 50_000
+REPLAY_BYTES = 16 * 2**20
+"""Rows, and bytes of them, that are read from a journal before they are sent."""
+
+NOTE = "note"
+"""Kind of journal entry that is no document: a note on the run."""
+
+
+class Feed(Enum):
+    """Where the documents of a run come from on their way to Tiled."""
+
+    CALLER = "the call that brings them"
+    ANEW = "the journal, from its beginning, by a new pipeline"
+    JOURNAL = "the journal, from where it was read to"
+    NOTHING = "nowhere: the run was set aside, or Tiled has it already"
+
+
+class Pace(Protocol):
+    """What a run needs of the sender; see `Sender`."""
+
+    def hasten(self, job: Any, *, rows: bool = True) -> None:
+        """Advance a job at once."""
+        ...
+
+    def changed(self) -> None:
+        """Have those who wait look again."""
+        ...
+
+    def wait(self, until: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until something is true, `timeout` seconds at most; gives whether it is."""
+        ...
+
+    @property
+    def together(self) -> Together:
+        """Calls functions that write to different nodes."""
+        ...
+
+
+class StoredRun:
+    """A run that is being stored: documents come in by one thread, the sender's sends them.
+
+    Parameters
+    ----------
+    uid : str
+        Uid of the run.
+    settings : Settings
+        Of its pipeline.
+    sender : Pace
+        Advances this job.
+    journal : JournalFile, optional
+        Gets every document before anything else.
+    backup : Backup, optional
+        Gets the documents if the run is not stored.
+    max_pending_bytes : int
+        Bytes of rows beyond which they are dropped, since the journal has them; without a journal
+        the caller waits then.
+    timeout : float
+        Seconds that the caller waits then.
+    orphan : bool
+        Whether the journal is all that there will be, since the process is gone that wrote it.
+
+    Attributes
+    ----------
+    stored : bool
+        Whether Tiled has the run to its stop document.
+    error : Exception or None
+        Why the run was set aside.
+    taken, delivered : int
+        Documents that came, and how many of them are in Tiled.
+    settled : float
+        When these were taken, by the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        uid: str,
+        settings: Settings,
+        sender: Pace,
+        *,
+        journal: JournalFile | None = None,
+        backup: Backup | None = None,
+        max_pending_bytes: int = 64 * 2**20,
+        timeout: float = 30.0,
+        orphan: bool = False,
+    ) -> None:
+        self.uid = uid
+        self.stored = False
+        self.already_stored = False
+        self.stopped = False
+        self.over = False
+        self.error: Exception | None = None
+        self.taken = 0
+        self.delivered = 0
+        self.settled = time.monotonic()
+        self.interrupted = False
+        self.links: list[str] = []  # uids of other documents that lead to this run
+        self._settings = settings
+        self._sender = sender
+        self._journal = journal
+        self._journal_failure: JournalError | None = None
+        self._backup = backup
+        self._max_pending = max_pending_bytes
+        self._timeout = timeout
+        self._orphan = orphan
+        self._feed = Feed.JOURNAL if orphan else Feed.CALLER
+        self._read_to = 0  # offset in the journal, while that is what feeds the pipeline
+        self._abandoned = False
+        self._beyond: deque[tuple[str, Any]] = deque()  # what the journal did not take
+        self._restarts = 0
+        self._damage: set[Any] = set()
+        self._rows_before = 0
+        self._pipeline = self._new_pipeline()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.uid!r}, fed by {self._feed.name.lower()}>"
+
+    def _new_pipeline(self) -> Pipeline:
+        return Pipeline(self._settings, self._on_ready, self._on_stored, self._sender.together)
+
+    # -- the caller's thread --------------------------------------------------------------------
+
+    def take(self, name: str, doc: Any) -> None:
+        """Take a document: it is on disk when this returns, and on its way.
+
+        Raises
+        ------
+        DocumentError
+            If it cannot be stored as it is.
+        StorageError
+            If the run cannot be stored, and there is neither a journal nor a backup.
+        """
+        if self._journal is None:
+            self._take_without_journal(name, doc)
+        elif self._journal_failure is None:
+            try:
+                self._journal.append(name, doc)
+            except JournalError as error:
+                self._lose_journal(error)
+        # The sender may replace the pipeline at any time, after it has changed the feed.
+        pipeline = self._pipeline
+        if self._feed is Feed.CALLER:
+            pipeline.feed(name, doc)
+        elif self._journal_failure is not None and self.behind:
+            self._beyond.append((name, copy.deepcopy(doc)))
+        self.taken += 1
+        if name == "stop":
+            self.stopped = True
+        if name in ("start", "descriptor", "stop"):
+            self._sender.hasten(self, rows=name == "stop")
+
+    def _take_without_journal(self, name: str, doc: Any) -> None:
+        if self._backup is not None:
+            self._backup.keep(name, doc)
+        elif self.error is not None:
+            self.stopped = self.stopped or name == "stop"
+            raise self.error
+
+    @property
+    def must_tell(self) -> bool:
+        """Whether nobody but the caller can be told of a failure."""
+        return self._journal is None and self._backup is None
+
+    @property
+    def behind(self) -> bool:
+        """Whether rows were dropped from memory, and come from the journal."""
+        return self._feed in (Feed.ANEW, Feed.JOURNAL)
+
+    @property
+    def journal(self) -> JournalFile | None:
+        """The journal."""
+        return self._journal
+
+    @property
+    def journal_failure(self) -> JournalError | None:
+        """Why the journal does not get the documents any more."""
+        return self._journal_failure
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows in memory that are not stored yet."""
+        return self._pipeline.backlog.rows
+
+    @property
+    def pending_bytes(self) -> int:
+        """About how much memory they take."""
+        return self._pipeline.backlog.nbytes
+
+    @property
+    def rows_stored(self) -> int:
+        """Rows that were sent."""
+        return self._rows_before + self._pipeline.delivery.rows
+
+    def back_up(self, why: Exception | None) -> None:
+        """Put the documents into the backup, if there is one."""
+        if self._backup is None or self._backup.in_use:
+            return
+        error = self.error or why or NotStored("it is not stored yet")
+        if self._journal is None:
+            self._backup.use(error)
+            return
+        with self._journal.documents() as reader:
+            documents = [(entry.name, entry.doc) for entry in reader if entry.name != NOTE]
+        self._backup.use(error, documents)
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether its documents come from an earlier process."""
+        return self._orphan
+
+    @property
+    def has_backup(self) -> bool:
+        """Whether there is a backup for runs that are not stored."""
+        return self._backup is not None
+
+    def _lose_journal(self, error: JournalError) -> None:
+        if self._feed is Feed.NOTHING:  # it was given up, and not lost
+            return
+        self._journal_failure = error
+        logger.error(
+            "The journal of run %s cannot be written any more; it goes on from memory, which the"
+            " end of this process would lose. %s",
+            self.uid,
+            error,
+        )
+
+    def _on_ready(self) -> None:
+        """See `RunWriter`: in this thread while the caller feeds the pipeline."""
+        if self._feed is not Feed.CALLER:
+            return
+        backlog = self._pipeline.backlog
+        if backlog.nbytes > self._max_pending:
+            if self._can_begin_again:
+                self._fall_behind()
+                return
+            self._hold_up()
+        self._sender.hasten(self)
+
+    def _fall_behind(self) -> None:
+        logger.warning(
+            "Run %s: Tiled takes rows more slowly than they come. They are kept on disk, and"
+            " stored from there.",
+            self.uid,
+        )
+        self._feed = Feed.ANEW
+
+    def _hold_up(self) -> None:
+        """Wait for room in memory: there is no other place."""
+        backlog = self._pipeline.backlog
+        self._sender.hasten(self)
+        if not self._sender.wait(
+            lambda: backlog.nbytes <= self._max_pending or self.error is not None, self._timeout
+        ):
+            self.set_aside(
+                NotStored(
+                    f"Run {self.uid!r}: {backlog.nbytes >> 20} MiB wait to be stored, which is as"
+                    " much as memory may take.",
+                    hint="Let TiledWriter have a journal (journal_directory=...), or more memory"
+                    " (max_pending_bytes=...).",
+                )
+            )
+        if self.error is not None and self.must_tell:
+            raise self.error
+
+    # -- the sender's thread --------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to send."""
+        if self._feed is Feed.JOURNAL:
+            return self._unread or self._pipeline.backlog.waiting
+        return self._feed is Feed.ANEW or self._pipeline.backlog.waiting
+
+    @property
+    def _unread(self) -> bool:
+        if self._beyond or (self._orphan and not self.stored):
+            return True
+        return self._journal is not None and self._read_to < self._journal.size
+
+    def advance(self, rows: bool = True) -> None:
+        """Send what waits; see `Job`. It goes to Tiled when it is on the disk, not before."""
+        if self._feed is Feed.NOTHING:
+            if self.stopped:
+                self.let_go()
+            return
+        taken = self.taken
+        now = time.monotonic()
+        if self._feed is Feed.ANEW:
+            self._read_to, self._rows_before = 0, 0
+            self._pipeline = self._new_pipeline()
+            self._feed = Feed.JOURNAL
+        self._sync()
+        if self._feed is Feed.JOURNAL:
+            self._read_on()
+        else:
+            self._pipeline.delivery.deliver(rows)
+        if rows:
+            self.delivered, self.settled = taken, now
+        if self._pipeline.delivery.closed:
+            self._end()
+        elif self._abandoned and not self.waiting:
+            self.let_go()
+
+    def _sync(self) -> None:
+        if self._journal is None or self._journal_failure is not None:
+            return
+        try:
+            self._journal.sync()
+        except JournalError as error:
+            self._lose_journal(error)
+
+    def _read_on(self) -> None:
+        """Feed the pipeline what the journal has beyond what it was fed already."""
+        assert self._journal is not None
+        self._pipeline.delivery.deliver()
+        with self._journal.documents() as reader:
+            for entry in reader.since(self._read_to):
+                self._replay(entry.name, entry.doc)
+                self._read_to = entry.end
+                backlog = self._pipeline.backlog
+                if backlog.rows >= REPLAY_ROWS or backlog.nbytes > REPLAY_BYTES:
+                    self._pipeline.delivery.deliver()
+            for damage in reader.damage:
+                if damage not in self._damage:
+                    self._damage.add(damage)
+                    logger.error("Run %s: its journal is damaged: %s", self.uid, damage)
+            self._read_to = max(self._read_to, reader.size - reader.torn)
+        while self._beyond:
+            self._replay(*self._beyond.popleft())
+        if self._orphan and not self._pipeline.writer.started:
+            raise JournalError(
+                f"The journal {self._journal.path} has lost its start document.",
+                hint="`bluesky-tiled-writer export` gives the documents that it has.",
+            )
+        if self._orphan and not self.stopped:
+            self._stop_for_the_dead()
+        self._pipeline.delivery.deliver()
+
+    def _replay(self, name: str, doc: Any) -> None:
+        if name == NOTE:
+            self._pipeline.writer.notes.append(str(doc))
+            return
+        if name == "stop":
+            self.stopped = True
+        try:
+            self._pipeline.feed(name, doc)
+        except DocumentError as error:  # whoever sent it was told
+            logger.debug("Run %s: %s", self.uid, error)
+        except Exception:  # as above, but it was a defect, here or in a normalizer
+            logger.exception("Run %s: a %s document was left out", self.uid, name)
+
+    def _stop_for_the_dead(self) -> None:
+        """Finish a run whose process is gone; the journal gets the stop document, too."""
+        assert self._journal is not None
+        reason = "The process that took this run ended before the run did."
+        stop = {
+            "uid": str(uuid.uuid4()),
+            "time": time.time(),
+            "run_start": self.uid,
+            "exit_status": "fail",
+            "reason": reason,
+            "num_events": self._pipeline.writer.num_events,
+        }
+        note = f"{reason} bluesky-tiled-writer stored what was measured, and this stop document."
+        self.interrupted = True
+        for name, doc in ((NOTE, note), ("stop", stop)):
+            self._journal.append(name, doc)
+            self._replay(name, doc)
+        self._read_to = self._journal.size
+
+    def _on_stored(self) -> None:
+        self.stored = True
+        self._sender.changed()
+
+    def _end(self) -> None:
+        self._forget_pipeline()
+        self.delivered = self.taken
+        if self._journal is not None:
+            try:
+                self._journal.remove()
+            except JournalError as error:
+                logger.warning("Run %s is stored, but %s", self.uid, error)
+        self.over = self.stopped
+
+    def _forget_pipeline(self) -> None:
+        rows = self.rows_stored
+        self._feed = Feed.NOTHING
+        self._pipeline = self._new_pipeline()
+        self._rows_before = rows
+        self._beyond.clear()
+
+    # -- what the sender decides ----------------------------------------------------------------
+
+    @property
+    def _can_begin_again(self) -> bool:
+        return self._journal is not None and self._journal_failure is None
+
+    def begin_again(self, error: StorageError) -> None:
+        """Send the run once more from its first document, leaving out what Tiled holds."""
+        self._restarts += 1
+        if not self._can_begin_again or self._restarts > MAX_RESTARTS:
+            self.set_aside(error)
+            return
+        self._feed = Feed.ANEW
+
+    def complete(self) -> None:
+        """Take note that Tiled holds the run from start to stop."""
+        logger.info("Run %s is already stored; nothing was sent.", self.uid)
+        self.stored = self.already_stored = True
+        self._end()
+
+    def set_aside(self, error: Exception) -> None:
+        """Give the run up, but for its journal, because of an error that does not go away."""
+        self.error = error
+        self._forget_pipeline()
+        where = f" Its documents are in {self._journal.path}." if self._journal else ""
+        logger.error(
+            "Run %s was set aside: %s%s",
+            self.uid,
+            error,
+            where,
+            exc_info=None if isinstance(error, TiledWriterError) else error,
+        )
+        if self._journal is None:
+            self.back_up(error)
+        if self.stopped or self._orphan:
+            self.let_go()
+        self._sender.changed()
+
+    def abandon(self) -> None:
+        """Send what there is of a run that nobody will ever stop, then leave its journal."""
+        self._abandoned = True
+        self._sender.hasten(self)
+
+    def let_go(self) -> None:
+        """Leave what is not stored to whoever finds the journal."""
+        self.over = True
+        if self._journal is not None:
+            self._journal.close()
