@@ -15,11 +15,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from tiled.client import from_uri
 from typer.core import TyperGroup
 
 from .documents import RunIndex, SavedDocuments
 from .errors import TiledWriterError
 from .journal import JournalDirectory, JournalInfo, to_json_lines
+from .readback import RunInTiled, reading
+from .replay import TIMEOUT, Replay
+from .verify import verify as differences
 
 INTERRUPTED = 130
 MAX_SHOWN = 10
@@ -109,18 +113,21 @@ def replay(
         list[str] | None,
         typer.Option(metavar="FROM=TO", help="As for TiledWriter; may be given more than once."),
     ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long to wait for a server that is down.")
+    ] = TIMEOUT,
 ) -> None:
     """Store saved documents in Tiled.
 
     What Tiled holds already is not sent again. So whatever ends this command, running it once
     more sends the rest. The exit status is 0 if all of it is in Tiled.
     """
-    from .replay import Replay
-
     files = list(_files(paths))
     maps, complete = _pairs(path_map or []), True
     with _connected(to, api_key) as client, _progress() as progress:
-        one = Replay(client, finish=finish, max_array_size=max_array_size, path_map=maps)
+        one = Replay(
+            client, finish=finish, timeout=timeout, max_array_size=max_array_size, path_map=maps
+        )
         for path in files:
             problems: list[TiledWriterError] = []
             try:
@@ -158,6 +165,10 @@ def status(journal_directory: Directory = None) -> None:
         typer.echo("")
         for line in _about(info):
             typer.echo(line)
+    if not all(info.locked for info in journals):
+        typer.echo("")
+        typer.echo("Those without an owner are stored by the next TiledWriter for their server,")
+        typer.echo(f"or by `{_NAME} replay FILE --to URI`.")
 
 
 @app.command()
@@ -171,9 +182,6 @@ def verify(
 
     What the notes of the run mention is no difference. The exit status is 0 if there is none.
     """
-    from .readback import RunInTiled
-    from .verify import verify as differences
-
     saved, index = SavedDocuments(path, lambda problem: _complain(str(problem))), RunIndex()
     with _connected(to, api_key) as client, _progress() as progress:
         with _task(progress, saved) as advance:
@@ -225,10 +233,6 @@ def export(
 
 @contextmanager
 def _connected(uri: str, api_key: str | None) -> Iterator[Any]:
-    from tiled.client import from_uri
-
-    from .readback import reading
-
     with reading():
         client = from_uri(uri, api_key=api_key)
     try:

@@ -16,9 +16,9 @@ from event_model import pack_event_page
 
 from .compare import different_metadata, different_rows, shortened
 from .errors import DocumentError, InvalidDocument, UnknownReference
-from .metadata import to_json
+from .metadata import NOTES_KEY, to_json
 from .misfits import Misfit
-from .normalizer import NOTES_KEY, RunNormalizer
+from .normalizer import RunNormalizer
 from .readback import RunInTiled, StreamInTiled
 from .schema import timestamp_name
 
