@@ -109,6 +109,7 @@ def test_several_files_and_runs(catalog: Container, http_server: str, tmp_path: 
     save(tmp_path / "1.jsonl", [*mixed, *runs[0].docs[3:], *runs[1].docs[3:]])
     save(tmp_path / "2.jsonl", runs[2].docs)
     as_journal(tmp_path, runs[3].docs).close()
+    (tmp_path / "README").write_text("not for the program")
     result = run_cli("replay", tmp_path, "--to", http_server)
     assert result.exit_code == 0, result.output
     assert [line.split() for line in result.stdout.splitlines()] == [
@@ -156,6 +157,17 @@ def test_journal_of_a_process_at_work_is_left_to_it(http_server: str, tmp_path: 
     journal.close()
     assert result.exit_code == 1
     assert "is being stored by the process that has it" in result.stderr
+
+
+def test_file_of_something_else_costs_only_itself(http_server: str, tmp_path: Path) -> None:
+    (tmp_path / "1.jsonl").write_bytes(b"\x89PNG")
+    run = scalar_run(1)
+    save(tmp_path / "2.jsonl", run.docs)
+    (tmp_path / "3.msgpack").write_bytes(b"\x89PNG")
+    result = run_cli("replay", tmp_path, "--to", http_server)
+    assert (result.exit_code, result.stdout) == (1, f"stored          {run.uid}\n")
+    assert "1.jsonl: there is no run in it." in result.stderr
+    assert "3.msgpack is no file of saved documents." in result.stderr
 
 
 def test_options_of_a_journal_are_those_of_its_writer(
@@ -235,10 +247,7 @@ def test_server_that_is_not_there_is_one_message(tmp_path: Path) -> None:
 def test_file_that_is_not_there_is_one_message(http_server: str, tmp_path: Path) -> None:
     result = run_cli("replay", tmp_path / "absent.jsonl", "--to", http_server)
     assert result.exit_code == 1
-    assert (
-        result.stderr
-        == f"Error: {tmp_path}/absent.jsonl cannot be read: No such file or directory.\n"
-    )
+    assert result.stderr == f"{tmp_path}/absent.jsonl cannot be read: No such file or directory.\n"
 
 
 def test_debug_shows_where_an_error_comes_from(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tiled.client import from_uri
 from typer.core import TyperGroup
 
 from .documents import RunIndex, SavedDocuments
-from .errors import TiledWriterError
+from .errors import JournalError, TiledWriterError, UnreadableFile
 from .journal import JournalDirectory, JournalInfo, to_json_lines
 from .readback import RunInTiled, reading
 from .replay import TIMEOUT, Replay
@@ -28,6 +28,9 @@ from .verify import verify as differences
 INTERRUPTED = 130
 MAX_SHOWN = 10
 """Differences of a key that are printed."""
+
+SUFFIXES = {".journal", ".json", ".jsonl", ".msgpack"}
+"""Of the files that are taken from a directory."""
 
 _NAME = "bluesky-tiled-writer"
 
@@ -129,27 +132,36 @@ def replay(
             client, finish=finish, timeout=timeout, max_array_size=max_array_size, path_map=maps
         )
         for path in files:
-            problems: list[TiledWriterError] = []
             try:
-                saved = SavedDocuments(path, problems.append)
-                with _task(progress, saved) as advance:
-                    report = one.file(saved, advance)
-            finally:
-                for problem in problems:
-                    _complain(str(problem))
-            for run in report.runs.values():
-                typer.echo(_line(run.outcome.value, run.uid, run.text))
-                if run.refused:
-                    _complain(f"  {_count(run.refused, 'document')} of it cannot be stored:")
-                    _complain(f"  {run.first_refusal}")
-            if report.lost:
-                _complain(f"{path}: {_count(report.lost, 'document')} of no known run:")
-                _complain(f"  {report.first_lost}")
-            if not report.runs:
-                _complain(f"{path}: there is no run in it.")
-            unreadable = len(problems) - saved.torn
-            complete &= report.complete and bool(report.runs) and not unreadable
+                complete &= _replay_file(one, path, progress)
+            except (JournalError, UnreadableFile) as error:  # costs that file only
+                _complain(str(error))
+                complete = False
     raise typer.Exit(0 if complete else 1)
+
+
+def _replay_file(one: Replay, path: Path, progress: Progress) -> bool:
+    """Store the runs in a file; gives whether all that is in it is in Tiled now."""
+    problems: list[TiledWriterError] = []
+    try:
+        saved = SavedDocuments(path, problems.append)
+        with _task(progress, saved) as advance:
+            report = one.file(saved, advance)
+    finally:
+        for problem in problems:
+            _complain(str(problem))
+    for run in report.runs.values():
+        typer.echo(_line(run.outcome.value, run.uid, run.text))
+        if run.refused:
+            _complain(f"  {_count(run.refused, 'document')} of it cannot be stored:")
+            _complain(f"  {run.first_refusal}")
+    if report.lost:
+        _complain(f"{path}: {_count(report.lost, 'document')} of no known run:")
+        _complain(f"  {report.first_lost}")
+    if not report.runs:
+        _complain(f"{path}: there is no run in it.")
+    unreadable = len(problems) - saved.torn
+    return report.complete and bool(report.runs) and not unreadable
 
 
 @app.command()
@@ -242,10 +254,10 @@ def _connected(uri: str, api_key: str | None) -> Iterator[Any]:
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:
-    """The files, and those in directories, by name."""
+    """The files, and in directories those that may be meant, by name."""
     for path in paths:
         if path.is_dir():
-            yield from sorted(item for item in path.iterdir() if item.is_file())
+            yield from sorted(item for item in path.iterdir() if item.suffix in SUFFIXES)
         else:
             yield path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, cast
 
 import httpx
@@ -31,9 +32,13 @@ class RunInTiled:
 
     def __init__(self, client: BaseClient) -> None:
         self._client: Any = client
-        with reading():
-            self.names = set(client)
         self.metadata: Mapping[str, Any] = dict(client.metadata)
+
+    @cached_property
+    def names(self) -> set[str]:
+        """Names of its streams."""
+        with reading():
+            return set(self._client)
 
     @classmethod
     def find(cls, root: BaseClient, uid: str) -> RunInTiled | None:

@@ -304,18 +304,17 @@ def _options_of(journal: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _owned(journal: Path) -> Iterator[None]:
     """Keep others from storing the run of a journal meanwhile."""
-    try:
-        with journal.open("rb") as file:
-            try:
-                free = try_lock(file.fileno())
-            except OSError:  # no locks there, or none for reading
-                free = True
-            if free:
-                yield
-                return
-    except FileNotFoundError:
-        pass
-    raise JournalError(
-        f"The run of the journal {journal} is being stored by the process that has it.",
-        hint="It is done when that process is: `bluesky-tiled-writer status`.",
-    )
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(journal.open("rb"))
+            free = try_lock(file.fileno())
+        except FileNotFoundError:  # its process was just finished with it
+            free = False
+        except OSError:  # no locks there, or none for reading
+            free = True
+        if not free:
+            raise JournalError(
+                f"The run of the journal {journal} is being stored by the process that has it.",
+                hint="It is done when that process is: `bluesky-tiled-writer status`.",
+            )
+        yield
