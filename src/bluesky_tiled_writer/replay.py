@@ -20,6 +20,7 @@ from .errors import DocumentError, JournalError, OutOfStep, ServerUnreachable, T
 from .journal import JournalReader
 from .journal.lock import try_lock
 from .readback import RunInTiled
+from .verify import stored_start
 from .writer import TiledWriter
 
 logger = logging.getLogger("bluesky_tiled_writer")
@@ -212,13 +213,15 @@ class _Pass:
 
     def _take(self, name: str, doc: Any) -> None:
         uid = self._index.run_of(name, doc)
-        if uid in self._failed or (self._only is not None and uid not in self._only):
+        if self._only is not None and uid not in self._only:
             return
         if uid is not None and name == "start" and uid not in self._report.runs:
-            stored = RunInTiled.find(self._client, uid)
-            if stored is not None and stored.metadata.get("stop") is not None:
-                self._held.add(uid)
             self._report.runs[uid] = RunReport(uid)
+            if self._is_held(uid, doc):
+                self._report.runs[uid].outcome = Outcome.HELD
+                self._held.add(uid)
+        if uid in self._failed or uid in self._held:
+            return
         report = self._report.runs.get(uid or "")
         try:
             self._writer(name, doc)
@@ -237,6 +240,13 @@ class _Pass:
         if report is not None:
             self._account(name, doc, report)
 
+    def _is_held(self, uid: str, start: dict[str, Any]) -> bool:
+        """Whether Tiled has this very run to its end: then nobody needs to look at its rows."""
+        stored = RunInTiled.find(self._client, uid)
+        if stored is None or stored.metadata.get("stop") is None:
+            return False
+        return bool(stored.metadata.get("start") == stored_start(start))
+
     def _account(self, name: str, doc: Any, report: RunReport) -> None:
         """Follow what there is of a run: a stop document may have to say it."""
         match name:
@@ -250,8 +260,7 @@ class _Pass:
                 self._open[uid][stream] += 1 if name == "event" else len(doc["seq_num"])
             case "stop":
                 self._open.pop(report.uid, None)
-                held = report.uid in self._held
-                report.outcome = Outcome.HELD if held else Outcome.STORED
+                report.outcome = Outcome.STORED
 
     def _fail(self, report: RunReport, error: Exception) -> None:
         logger.debug("Run %s", report.uid, exc_info=error)
@@ -284,9 +293,7 @@ class _Pass:
         aside = self._writer.status.set_aside
         for uid in self._open:
             report = self._report.runs[uid]
-            if uid in self._held:
-                report.outcome = Outcome.HELD
-            elif uid in aside or not done:
+            if uid in aside or not done:
                 report.outcome = Outcome.FAILED
                 report.text = aside.get(uid, "its rows were not stored in time")
             else:

@@ -95,14 +95,16 @@ def verify(documents: Iterable[tuple[str, Any]], stored: RunInTiled | None) -> I
         yield Difference("Tiled has no such run")
         return
     notes = _Notes(stored.metadata.get("notes") or ())
-    for name, document in (("start", expected.start), ("stop", expected.stop)):
-        if document is not None:
-            plain, held = to_json(document, name)[0], stored.metadata.get(name)
-            if held is None:
-                yield Difference(f"Tiled has no {name} document")
-            else:
-                for path, text in different_metadata(plain, held, name):
-                    yield Difference(f"{path}: {text}")
+    documents_of_run = {"start": stored_start(expected.start)}
+    if expected.stop is not None:
+        documents_of_run["stop"] = to_json(expected.stop)[0]
+    for name, plain in documents_of_run.items():
+        held = stored.metadata.get(name)
+        if held is None:
+            yield Difference(f"Tiled has no {name} document")
+            continue
+        for path, text in different_metadata(plain, held, name):
+            yield Difference(f"{path}: {text}")
     for name, stream in expected.streams.items():
         nodes = stored.stream(name)
         if nodes is None:
@@ -111,6 +113,11 @@ def verify(documents: Iterable[tuple[str, Any]], stored: RunInTiled | None) -> I
             yield from _verify_stream(stream, nodes, notes)
     for name in sorted(stored.names - expected.streams.keys()):
         yield Difference("Tiled has this stream, and the documents do not", name)
+
+
+def stored_start(start: Mapping[str, Any]) -> Any:
+    """A start document as it is stored in the metadata of its run."""
+    return to_json({key: value for key, value in start.items() if key not in _ACCESS})[0]
 
 
 # -- what the documents say ---------------------------------------------------------------------
@@ -169,7 +176,7 @@ class ExpectedRun:
         """Take a document."""
         match name:
             case "start":
-                self.start = {key: value for key, value in doc.items() if key not in _ACCESS}
+                self.start = dict(doc)
             case "stop":
                 self.stop = {key: value for key, value in doc.items() if key != NOTES_KEY}
             case "descriptor":
