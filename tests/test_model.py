@@ -7,6 +7,7 @@ took effect. There is no thread: the sender's turns are taken when the machine s
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ from bluesky_tiled_writer.steps import (
 )
 from bluesky_tiled_writer.stored_run import StoredRun
 
+LONG = os.environ.get("FAULTS") == "long"
 SERVER = "a server"
 FAULTS = st.lists(st.sampled_from(["after", "before", ""]), min_size=1, max_size=6)
 """Of the requests to come, from the last of the list to the first."""
@@ -333,6 +335,12 @@ class Machine(RuleBasedStateMachine):
             shutil.rmtree(self.directory)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never take trouble for one that does not go away: a machine may have nothing else."""
+    monkeypatch.setattr("bluesky_tiled_writer.sender.MAX_DELAYS", 10**6)
+
+
 def run_machine(world: World, examples: int, steps: int) -> None:
     machine = type("MachineInThisWorld", (Machine,), {"world": world})
     from hypothesis.stateful import run_state_machine_as_test
@@ -349,7 +357,7 @@ def run_machine(world: World, examples: int, steps: int) -> None:
 
 
 def test_every_row_is_stored_once_by_any_sink() -> None:
-    run_machine(MemoryWorld(), examples=100, steps=30)
+    run_machine(MemoryWorld(), examples=1000 if LONG else 100, steps=30)
 
 
 @pytest.fixture
@@ -360,4 +368,4 @@ def tiled_world(tmp_path: Path) -> Iterator[TiledWorld]:
 
 
 def test_every_row_is_stored_once_in_tiled(tiled_world: TiledWorld) -> None:
-    run_machine(tiled_world, examples=12, steps=20)
+    run_machine(tiled_world, examples=300 if LONG else 12, steps=20)

@@ -6,7 +6,8 @@
      |-- DocumentError              the documents are at fault
      |     |-- InvalidDocument      a document breaks the event model
      |     |-- UnknownReference     a document points to a run, stream or resource never seen
-     |     `-- DuplicateRun         a second start document for a run that is open
+     |     |-- DuplicateRun         a second start document for a run that is open
+     |     `-- UnreadableFile       a file is not one of saved documents, or cannot be opened
      |-- JournalError               a journal could not be written or read
      `-- StorageError               Tiled is at fault, or could not be asked
            |-- RunExists            Tiled holds another run under the same uid
@@ -59,6 +60,10 @@ class UnknownReference(DocumentError, KeyError):
 
 class DuplicateRun(DocumentError):
     """A start document carries the uid of a run that is still open in this writer."""
+
+
+class UnreadableFile(DocumentError):
+    """A file cannot be opened, or is not one of saved documents."""
 
 
 class JournalError(TiledWriterError):
