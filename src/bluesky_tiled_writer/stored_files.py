@@ -133,9 +133,14 @@ def _differences(held: _Held, uris: Sequence[str], registered: ArrayStructure) -
         return
     declared_rows = math.prod(registered.shape) // (math.prod(frame) or 1)
     if rows is not None and rows < declared_rows:
-        yield f"it is registered with {declared_rows} rows, but its files hold {rows} only."
+        yield (
+            f"it is registered with {declared_rows} rows, but its files hold {rows} only"
+            f" ({_some(uris)})."
+        )
     elif rows is not None and rows > declared_rows:
-        yield f"its files hold {rows} rows, of which {declared_rows} are registered."
+        yield (
+            f"its files hold {rows} rows, of which {declared_rows} are registered ({_some(uris)})."
+        )
     yield from _chunk_differences(held, registered, frame)
 
 
