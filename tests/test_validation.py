@@ -13,10 +13,19 @@ import pytest
 import tifffile
 from documents import Document, RunBuilder, data_key, emit, scalar_run
 from external_files import BYTES, CSV, HDF5, NPY, TIFF
-from test_external import FRAMES, external, simulated_detector, uri_of
+from test_external import (
+    AD_TIFF,
+    FRAMES,
+    external,
+    legacy_run,
+    simulated_detector,
+    uri_of,
+    write_hdf5,
+    write_tiffs,
+)
 from tiled.client import from_uri
 from tiled.client.container import Container
-from tree import snapshot
+from tree import clients_without, snapshot
 
 from bluesky_tiled_writer import TiledWriter, stored_files
 from bluesky_tiled_writer.validation import Problem, validate_run
@@ -226,6 +235,39 @@ def test_what_was_declared_otherwise_than_the_files_are_is_named_with_its_key(
     assert (problem.stream, problem.key) == ("primary", "img")
     assert re.search(text, problem.text), problem.text
     assert str(problem).startswith("Stream 'primary', key 'img': ")
+
+
+@pytest.mark.parametrize("spec", ["AD_HDF5", "AD_TIFF"])
+def test_a_run_of_old_documents_has_no_problem(
+    client: Container, tmp_path: Path, spec: str
+) -> None:
+    if spec == "AD_HDF5":
+        write_hdf5(tmp_path / "a.h5", FRAMES)
+        run = legacy_run(spec, tmp_path / "a.h5", late=False, paged=False, frame_per_point=1)
+    else:
+        write_tiffs(tmp_path, FRAMES)
+        run = legacy_run(spec, tmp_path, late=False, paged=False, **AD_TIFF)
+    emit(run.docs, TiledWriter(client))
+    assert validate_run(client[run.uid]) == []
+
+
+def test_files_of_several_resources_are_taken_together(client: Container, tmp_path: Path) -> None:
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", {"img": external()})
+    for number, part in enumerate(np.split(FRAMES, 3)):
+        uri = write_hdf5(tmp_path / f"{number}.h5", part)
+        resource = run.stream_resource("img", uri, dataset="/entry/data/data", chunk_shape=[1])
+        run.stream_datum("primary", resource, 2 * number, 2 * number + 2)
+    run.stop()
+    emit(run.docs, TiledWriter(client))
+    assert validate_run(client[run.uid]) == []
+    plain = client.new_variation(structure_clients=clients_without("bluesky_tiled_plugins"))
+    assert validate_run(plain[run.uid]) == []
+    (tmp_path / "1.h5").unlink()
+    for reader in (client, plain):
+        (problem,) = validate_run(reader[run.uid])
+        assert "1 of its 3 files are missing" in problem.text
 
 
 def test_nothing_is_changed(client: Container, tmp_path: Path) -> None:

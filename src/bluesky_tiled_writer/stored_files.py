@@ -7,8 +7,8 @@ headers and, of sequences, the first and the last file are read.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -52,8 +52,8 @@ def file_problems(source: DataSource[Any], registered: ArrayStructure | None) ->
         return []
     try:
         held = _held(source, uris)
-    except ImportError:
-        return []  # a library for the format is on the server only
+    except (ImportError, PermissionError):
+        return []  # the server may have what we lack
     except Exception as error:  # adapters raise whatever the library for the format does
         return [f"its files cannot be read: {_words(error)} ({_some(uris)})."]
     return [] if held is None else [*_differences(held, uris, registered)]
@@ -61,12 +61,10 @@ def file_problems(source: DataSource[Any], registered: ArrayStructure | None) ->
 
 def _is_visible(uri: str) -> bool:
     """Whether a file would be seen if it was there: the server may have other disks than we."""
-    return urlparse(uri).scheme == "file" and _directory(uri).is_dir()
-
-
-def _directory(uri: str) -> Path:
-    path: Path = path_from_uri(uri)
-    return path.parent
+    parsed = urlparse(uri)
+    if parsed.scheme != "file" or parsed.netloc not in ("", "localhost"):
+        return False
+    return os.access(path_from_uri(uri).parent, os.X_OK)
 
 
 class _Held:
