@@ -28,7 +28,7 @@ _SEQUENCES = set[str]().union(
 _NAMED = 3  # files that a message names
 
 
-def file_problems(source: DataSource[Any], registered: ArrayStructure | None) -> list[str]:
+def file_problems(source: DataSource[Any], registered: ArrayStructure | None) -> list[str] | None:
     """Compare the files of a node with its structure.
 
     Parameters
@@ -40,23 +40,23 @@ def file_problems(source: DataSource[Any], registered: ArrayStructure | None) ->
 
     Returns
     -------
-    list of str
-        What does not fit, in words. Files in directories that this computer does not have, and of
-        types that Tiled itself does not read, are passed over.
+    list of str, optional
+        What does not fit, in words. None where nothing is known against the files, but they were
+        not looked into: this computer does not see them, or Tiled itself does not read their type.
     """
     uris = [asset.data_uri for asset in sorted(source.assets, key=lambda asset: asset.num or 0)]
     here = [uri for uri in uris if _is_visible(uri)]
     if missing := [uri for uri in here if not path_from_uri(uri).exists()]:
         return [f"{len(missing)} of its {len(uris)} files are missing: {_some(missing)}."]
     if registered is None or not uris or len(here) < len(uris):
-        return []
+        return None
     try:
         held = _held(source, uris)
     except (ImportError, PermissionError):
-        return []  # the server may have what we lack
+        return None  # the server may have what we lack
     except Exception as error:  # adapters raise whatever the library for the format does
         return [f"its files cannot be read: {_words(error)} ({_some(uris)})."]
-    return [] if held is None else [*_differences(held, uris, registered)]
+    return None if held is None else [*_differences(held, uris, registered)]
 
 
 def _is_visible(uri: str) -> bool:

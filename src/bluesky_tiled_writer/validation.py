@@ -69,9 +69,9 @@ def validate_run(run: BaseClient) -> list[Problem]:
     -----
     It takes little time however large the data are: one column of each table is read, and the
     files of a detector are opened (but for the first and the last frame of a sequence, only their
-    headers are read) where this computer sees the directories that they are in. Where it does not,
-    or the files are of a type that Tiled does not know, the server is asked for one element at
-    the beginning and one at the end. So these are not found:
+    headers are read) where this computer sees the directories that they are in; and the server is
+    asked for the last element. Where it does not, or the files are of a type that Tiled does not
+    know, the server is asked for the first element as well. So these are not found:
 
     - a damaged frame in the middle, or a file in the middle of a sequence (or of more than
       `stored_files.MAX_OPENED` HDF5 files) that differs from the first and the last;
@@ -103,20 +103,21 @@ def _key_problems(node: Any, data_key: Mapping[str, Any]) -> list[str]:
         return []
     is_array = node.structure_family == "array"
     structure = node.structure() if is_array else None
-    problems = file_problems(sources[0], structure)
+    compared = file_problems(sources[0], structure)
+    if structure is None:
+        return compared or []
     # After an error of its own, a server may close the connection: do not provoke it in vain.
-    if structure is not None and not problems:
-        problems += _reading_problems(node, structure)
-    return problems + (_dims_problems(structure, data_key) if structure is not None else [])
+    found = compared or _reading_problems(node, structure, both_ends=compared is None)
+    return found + _dims_problems(structure, data_key)
 
 
-def _reading_problems(node: Any, structure: Any) -> list[str]:
-    """Read one element of the first chunk, and one of the last."""
+def _reading_problems(node: Any, structure: Any, *, both_ends: bool) -> list[str]:
+    """Read one element of the last chunk, and perhaps one of the first."""
     if 0 in structure.shape or not structure.shape:
         return []
     first = [(0, 0) for _ in structure.chunks]
     last = [(len(sizes) - 1, sizes[-1] - 1) for sizes in structure.chunks]
-    for place, chunk in (("first", first), ("last", last)):
+    for place, chunk in (("first", first), ("last", last))[0 if both_ends else 1 :]:
         try:
             answer = _get(
                 node,
