@@ -33,7 +33,7 @@ class Storage:
     sql_uri: str
 
 
-def app_config(storage: Storage, readable: Sequence[Path] = ()) -> dict[str, Any]:
+def app_config(storage: Storage, readable: Sequence[Path] = (), **more: Any) -> dict[str, Any]:
     """The configuration of a facility's server, with two differences.
 
     The catalog is in memory, which spares each app the seconds that `tiled catalog init` takes.
@@ -46,6 +46,7 @@ def app_config(storage: Storage, readable: Sequence[Path] = ()) -> dict[str, Any
         "uri": "sqlite:///:memory:",
         "writable_storage": [data.as_uri(), storage.sql_uri],
         "readable_storage": [path.as_uri() for path in readable],
+        **more,
     }
     config: dict[str, Any] = {
         "trees": [{"path": "/", "tree": "catalog", "args": catalog}],
@@ -57,11 +58,14 @@ def app_config(storage: Storage, readable: Sequence[Path] = ()) -> dict[str, Any
 
 
 @contextmanager
-def in_process(storage: Storage, readable: Sequence[Path] = ()) -> Iterator[Context]:
-    """Run an app in this process, and stop it with all of its threads."""
+def in_process(storage: Storage, readable: Sequence[Path] = (), **more: Any) -> Iterator[Context]:
+    """Run an app in this process, and stop it with all of its threads.
+
+    `more` are arguments of its catalog.
+    """
     from tiled.server.app import build_app_from_config
 
-    with Context.from_app(build_app_from_config(app_config(storage, readable))) as context:
+    with Context.from_app(build_app_from_config(app_config(storage, readable, **more))) as context:
         yield context
 
 

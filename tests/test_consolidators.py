@@ -270,6 +270,25 @@ def test_data_of_varying_shape_are_registered_as_bytes_with_a_note() -> None:
     assert "shape varies" in consolidator.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("stream", "parameters"),
+    [
+        (descriptor([4], dtype_numpy="|O"), {}),
+        (descriptor([4]), {"chunk_shape": [0]}),
+        (descriptor([4]), {"chunk_shape": [1, 1, 1]}),
+        ({"data_keys": {"det": {"dtype": "array"}}}, {}),
+    ],
+    ids=["type", "chunks", "dimensions of chunks", "shape"],
+)
+def test_files_of_an_unknown_type_that_are_no_array_are_bytes_with_a_note(
+    stream: Document, parameters: Document
+) -> None:
+    consolidator = consolidator_factory(resource("application/x-own", **parameters), stream)
+    assert isinstance(consolidator, BytesConsolidator)
+    assert "'det'" in consolidator.notes[0]
+    assert "'res'" in consolidator.notes[0]
+
+
 def test_metadata_say_how_many_frames_a_point_has() -> None:
     doc = resource(TIFF, template="{:d}", multiplier=3, spec="AD_TIFF")
     assert consolidator_factory(doc, descriptor([4, 4])).metadata == {

@@ -91,6 +91,7 @@ class LegacyResources:
         self._used: OrderedDict[str, Document] = OrderedDict()
         self._frames: dict[tuple[str, str], _Frames] = {}
         self._emitted: set[str] = set()
+        self._unknown: set[str] = set()  # specs
         self._wrong: list[str] = []
         # By stream and data key, in the order of the events.
         self._waiting: dict[tuple[str, str], deque[_Reference]] = {}
@@ -112,6 +113,8 @@ class LegacyResources:
         """
         spec = str(doc.get("spec") or "")
         known = spec if spec in self.mimetypes else spec.upper()
+        if known not in self.mimetypes:
+            self._unknown.add(spec.upper())
         today = of_today({**doc, "spec": spec.upper()}, self.mimetypes[known])
         self._specs[doc["uid"]] = spec.upper()
         self._resources[doc["uid"]] = today
@@ -236,6 +239,8 @@ class LegacyResources:
         uid = f"{datum['resource']}-{reference.descriptor}-{reference.data_key}"
         if uid not in self._emitted:
             self._emitted.add(uid)
+            if resource["parameters"].get("spec") in self._unknown:
+                self._wrong.append(_as_bytes(reference, datum["resource"], resource))
             stream_resource = copy.deepcopy(resource)
             stream_resource["parameters"].update(kwargs)
             yield (
@@ -297,3 +302,12 @@ class LegacyResources:
         if datum is None:
             return f"the datum {reference.datum_id!r}"
         return f"the resource {datum['resource']!r} of the datum {reference.datum_id!r}"
+
+
+def _as_bytes(reference: _Reference, uid: Any, resource: Mapping[str, Any]) -> str:
+    spec = resource["parameters"].get("spec")
+    return (
+        f"External key {reference.data_key!r} of stream {reference.stream!r} (resource {uid!r}):"
+        f" its files are registered as bytes, since the spec {spec!r} has no known MIME type."
+        f" spec_to_mimetype={{{spec!r}: ...}} would give it one."
+    )

@@ -86,7 +86,7 @@ class ExternalFiles:
         mimetype: str = _field(sres, "mimetype")
         if mimetype not in cls.supported_mimetypes:
             raise InvalidDocument(
-                f"{_subject(sres.get('data_key'), sres.get('uid'))}: {cls.__name__} cannot handle"
+                f"{subject(sres.get('data_key'), sres.get('uid'))}: {cls.__name__} cannot handle"
                 f" the MIME type {mimetype!r}, only {sorted(cls.supported_mimetypes)}.",
                 hint="Enter a class for this MIME type in CONSOLIDATOR_REGISTRY.",
             )
@@ -137,8 +137,9 @@ class ExternalFiles:
         return start, stop
 
     def _invalid(self, what: str, *, hint: str, uid: Any = None) -> InvalidDocument:
-        subject = _subject(self.data_key, uid or self._sres_uid)
-        return InvalidDocument(f"{subject}: {what}.", hint=hint)
+        return InvalidDocument(
+            f"{subject(self.data_key, uid or self._sres_uid)}: {what}.", hint=hint
+        )
 
 
 def _field(stream_resource: Document, name: str) -> Any:
@@ -146,11 +147,12 @@ def _field(stream_resource: Document, name: str) -> Any:
         return stream_resource[name]
     except KeyError:
         raise InvalidDocument(
-            f"{_subject(stream_resource.get('data_key'), stream_resource.get('uid'))}:"
+            f"{subject(stream_resource.get('data_key'), stream_resource.get('uid'))}:"
             f" there is no {name!r} in the document.",
             hint="A stream_resource needs data_key, mimetype, uri and parameters.",
         ) from None
 
 
-def _subject(key: Any, uid: Any) -> str:
+def subject(key: Any, uid: Any) -> str:
+    """Name what an error or a note is about."""
     return f"External key {key!r} (stream resource {uid!r})"

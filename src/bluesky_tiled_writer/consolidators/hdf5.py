@@ -79,7 +79,7 @@ class MultipartHDF5Consolidator(MultipartRelatedConsolidator):
 
 def _parameters(files: ConsolidatorBase) -> dict[str, Any]:
     given = files._sres_parameters
-    if "dataset" not in given:
+    if not given.get("dataset"):
         raise files._invalid(
             "it does not say which dataset of the file is meant",
             hint="Its parameters need a dataset, like '/entry/data/data'.",
