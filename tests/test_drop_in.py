@@ -303,15 +303,25 @@ def test_a_run_is_validated_after_its_stop_when_asked_for(client: Container) -> 
     assert client[run.uid].metadata["stop"]["exit_status"] == "success"
 
 
-def test_where_the_plugins_are_missing_validation_says_so(app_context: Context) -> None:
-    clients = clients_without("bluesky_tiled_plugins")
-    client = from_context(app_context, structure_clients=clients)
-    with pytest.warns(DeprecationWarning, match="validate"):
-        writer = TiledWriter(client, validate=True)
-    run = scalar_run()
-    emit(run.docs[:-1], writer)
-    with pytest.warns(UserWarning, match=f"bluesky-tiled-plugins.*{run.uid}"):
-        emit(run.docs[-1:], writer)
+def test_what_is_wrong_with_a_run_is_logged_by_key_with_or_without_the_plugins(
+    app_context: Context, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = from_context(app_context, structure_clients=clients_without("bluesky_tiled_plugins"))
+    for ignored, logged in ([], ["img"]), (["'img'.*missing|no file|not"], []):
+        caplog.clear()
+        with pytest.warns(DeprecationWarning, match="validate"):
+            writer = TiledWriter(client, validate=True, ignore_errors=ignored)
+        run = RunBuilder()
+        run.start()
+        run.descriptor("primary", {"img": data_key("array", [2, 2], external="STREAM:")})
+        uri = f"file://localhost{tmp_path}/missing.h5"
+        run.stream_datum("primary", run.stream_resource("img", uri, dataset="/x"), 0, 1)
+        run.stop()
+        emit(run.docs, writer)
+        records = [r for r in caplog.records if r.name == "bluesky_tiled_writer"]
+        assert [key for r in records for key in logged if key in r.getMessage()] == logged
+        assert len(records) == len(logged), [r.getMessage() for r in records]
+        assert client[run.uid].metadata["stop"]["exit_status"] == "success"
 
 
 # -- backup ---------------------------------------------------------------------------------------

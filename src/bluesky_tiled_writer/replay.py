@@ -191,6 +191,7 @@ class _Pass:
         self, saved: SavedDocuments, on_progress: Callable[[], Any], *, last: bool
     ) -> set[str]:
         """Send them; gives the runs that have to be sent again."""
+        patience: float | None = None
         try:
             for name, doc in saved:
                 self._take(name, doc)
@@ -200,10 +201,10 @@ class _Pass:
                     self._take("stop", self._stop_of(run))
             self._settle()
         except BaseException:
-            self._writer.timeout = 0.0  # at the end of the interpreter, too
+            patience = 0.0
             raise
         finally:
-            self._writer.close()
+            self._writer.close(patience)
         again = set()
         for uid, error in self._failed.items():
             if isinstance(error, OutOfStep) and not last:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from inspect import signature
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from event_model import (
     DocumentNames,
@@ -36,6 +38,9 @@ from .sink import TiledSink, in_process
 from .status import Status
 from .store import Store
 from .stored_run import StoredRun
+from .validation import validate_run
+
+logger = logging.getLogger("bluesky_tiled_writer")
 
 BATCH_SIZE = 10_000
 """Rows of a stream that are collected before they are stored, unless `flush_interval` is over."""
@@ -74,10 +79,11 @@ class TiledWriter(DocumentRouter):
         detectors write to, to where the server reads them, such as ``{"Z:/data": "/mnt/data"}``.
         The original URIs are kept in the metadata of the nodes.
     validate : bool, optional
-        Validate each run after its stop document, by bluesky-tiled-plugins. Deprecated there:
-        call ``client[uid].validate()`` instead.
+        Validate each run after its stop document. What does not agree with its files is logged,
+        by key. Where bluesky-tiled-plugins is installed its own check follows, which raises an
+        error. Deprecated there: call ``client[uid].validate()`` instead.
     ignore_errors : list of str, optional
-        Patterns of validation errors to ignore.
+        Patterns (regular expressions) of validation errors to ignore.
     flush_interval : float
         Seconds after which rows are stored, even if there are fewer than `batch_size`.
     timeout : float
@@ -276,16 +282,18 @@ class TiledWriter(DocumentRouter):
             self._validate_run(uid)
 
     def _validate_run(self, uid: str) -> None:
-        stored: Any = self.client
-        validate = getattr(stored[uid], "validate", None)
-        if validate is None:
-            warnings.warn(
-                "validate=True needs bluesky-tiled-plugins, which is not installed;"
-                f" run {uid!r} was not validated.",
-                stacklevel=4,
-            )
-            return
-        validate(ignore_errors=self.ignore_errors, raise_on_error=True)
+        """Say what is wrong with a run that is stored; only the plugins' own check raises."""
+        run: Any = cast(Any, self.client)[uid]
+        try:
+            problems = validate_run(run)
+        except Exception as error:  # a scan does not end for a check that fails
+            logger.warning("Run %s could not be validated: %s", uid, error)
+            problems = []
+        for problem in problems:
+            if not any(re.search(pattern, str(problem)) for pattern in self.ignore_errors):
+                logger.warning("Run %s: %s", uid, problem)
+        if (validate := getattr(run, "validate", None)) is not None:
+            validate(ignore_errors=self.ignore_errors, raise_on_error=True)
 
     def descriptor(self, doc: Any) -> None:
         """Open a stream of a run, or update its configuration."""
