@@ -137,6 +137,7 @@ class TableNode(StoredNode):
         rows = len(self.read(_telling(columns)[:1])) if item else -1
         if rows != self.rows:
             raise self.start_over(f"holds {rows} rows where {self.rows} were sent")
+        self.was_in_doubt = False
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read it as Arrow: the client's way, through pandas and dask, makes text of lists."""
