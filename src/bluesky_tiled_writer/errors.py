@@ -137,7 +137,7 @@ class RequestRefused(StorageError):
     @property
     def about_content(self) -> bool:
         """Whether the server may have refused what it was sent, rather than who sent it."""
-        return self.status in (None, 400, 415, 422, 500)
+        return self.status in (None, 500)
 
 
 class StorageUnsupported(RequestRefused):

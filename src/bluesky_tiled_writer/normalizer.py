@@ -5,37 +5,39 @@ from __future__ import annotations
 import copy
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-import jsonschema
 from event_model import (
-    DocumentNames,
     DocumentRouter,
-    schema_validators,
     unpack_datum_page,
     unpack_event_page,
 )
 
 from .errors import DocumentError, InvalidDocument
 from .legacy import LegacyResources
-from .metadata import NOTES_KEY, to_json
+from .metadata import NOTES_KEY
+from .vintage import (
+    EXTERNAL,
+    EXTERNAL_ARRAY,
+    Document,
+    is_whole,
+    name_lists,
+    partly_filled,
+    rename,
+    shallow_copy,
+    take_out,
+    update_data_key,
+    validate,
+)
 
-Document = dict[str, Any]
 Patch = Callable[[Document], Document]
 Subscriber = Callable[[str, Document], Any]
 
 RESERVED_KEYS = re.compile(r"time|seq_num|internal(_\d+)?")
 """Data keys that would be taken for columns or nodes of the layout in Tiled."""
-
-# What the JSON types of the event model mean where no numpy type is given. A bare "array" does
-# not say what its elements are: those of events are left open, so that the values can tell.
-_NUMPY_TYPES = {"number": "<f8", "integer": "<i8", "boolean": "|b1", "string": "<U0"}
-_EXTERNAL_ARRAY = "<f8"
-_EXTERNAL = "EXTERNAL:"
-"""What `external` says where a descriptor has it, but empty; the schema wants a word."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class RunNormalizer(DocumentRouter):
             return
         kind: str = name if type(name) is str else name.name
         if kind not in ("event", "event_page"):
-            _validate(kind, doc)
+            validate(kind, doc)
         for wanted, func in list(self._subscribers.values()):
             if wanted in ("all", kind):
                 func(kind, doc)
@@ -183,12 +185,12 @@ class RunNormalizer(DocumentRouter):
         renamed = self._rename_reserved(doc)
         for data_key in data_keys.values():
             if "external" in data_key and data_key["external"] is None:
-                data_key["external"] = _EXTERNAL
+                data_key["external"] = EXTERNAL
             internal_array = data_key.get("dtype") == "array" and "external" not in data_key
-            _update_data_key(data_key, None if internal_array else _EXTERNAL_ARRAY)
+            update_data_key(data_key, None if internal_array else EXTERNAL_ARRAY)
         for configuration in (doc.get("configuration") or {}).values():
             for data_key in (configuration.get("data_keys") or {}).values():
-                _update_data_key(data_key, _EXTERNAL_ARRAY)
+                update_data_key(data_key, EXTERNAL_ARRAY)
         for object_name, keys in (doc.get("object_keys") or {}).items():
             for key in keys:
                 if key in data_keys:
@@ -210,13 +212,13 @@ class RunNormalizer(DocumentRouter):
             return
         facts = self._facts.get(descriptor)
         references: Document = {}
-        doc = _shallow_copy(doc)
+        doc = shallow_copy(doc)
         if patch is not None:
             doc = patch(doc)
-        if facts is not None and _is_whole(doc):
-            _rename(doc, facts.renamed)
+        if facts is not None and is_whole(doc):
+            rename(doc, facts.renamed)
             filled = doc.pop("filled", None) or {}
-            references = _take_out(doc, {k for k in facts.external if not filled.get(k)})
+            references = take_out(doc, {k for k in facts.external if not filled.get(k)})
         self.emit("event", doc)
         if references:
             for key, datum_id in references.items():
@@ -228,16 +230,20 @@ class RunNormalizer(DocumentRouter):
         facts = self._facts.get(doc.get("descriptor"))
         references: Document = {}
         if patch := self.patches.get("event_page"):
-            doc = patch(_shallow_copy(doc))
-        if "event" in self.patches or self._sees_events or _partly_filled(doc, facts):
+            doc = patch(shallow_copy(doc))
+        if (
+            "event" in self.patches
+            or self._sees_events
+            or partly_filled(doc, facts.external if facts else ())
+        ):
             for event in unpack_event_page(doc):
                 self.event(event)
             return
-        if facts is not None and not facts.nothing and _is_whole(doc):
-            doc = _shallow_copy(doc)
-            _rename(doc, facts.renamed)
+        if facts is not None and not facts.nothing and is_whole(doc):
+            doc = shallow_copy(doc)
+            rename(doc, facts.renamed)
             filled = doc.pop("filled", None) or {}
-            references = _take_out(doc, {k for k in facts.external if not any(filled.get(k) or ())})
+            references = take_out(doc, {k for k in facts.external if not any(filled.get(k) or ())})
         self.emit("event_page", doc)
         for key, datum_ids in references.items():
             for datum_id, seq_num in zip(datum_ids, doc.get("seq_num", ()), strict=False):
@@ -296,7 +302,7 @@ class RunNormalizer(DocumentRouter):
             data_keys[new] = data_keys.pop(key)
             self.notes.append(f"Renamed data_key {key!r} to {new!r} in stream {doc.get('name')}")
         if renamed:
-            for keys in _name_lists(doc):
+            for keys in name_lists(doc):
                 keys[:] = [renamed.get(key, key) for key in keys]
         return renamed
 
@@ -333,88 +339,3 @@ class RunNormalizer(DocumentRouter):
         if once is None or once not in self._noted:
             self._noted.add(once)
             self.notes.append(note)
-
-
-def _take_out(doc: Document, external: set[str]) -> Document:
-    """Take values out that only refer to external data, in place, and give them."""
-    references = {key: value for key, value in doc["data"].items() if key in external}
-    for part in ("data", "timestamps"):
-        doc[part] = {key: value for key, value in doc[part].items() if key not in external}
-    return references
-
-
-def _validate(kind: str, doc: Any) -> None:
-    validator = schema_validators[DocumentNames[kind]]
-    try:
-        validator.validate(doc)
-    except jsonschema.ValidationError as error:
-        # Only what stays wrong in plain JSON is wrong: the schema knows no numpy scalars.
-        if validator.is_valid(to_json(doc)[0]):
-            return
-        where = ".".join(map(str, error.absolute_path)) or "the document"
-        raise InvalidDocument(
-            f"The {kind} document {_name_of(doc)} breaks the event model: {where}:"
-            f" {error.message[:500]}.",
-            hint="Mend it where it is made, or by a patch: patches={" + repr(kind) + ": ...}.",
-        ) from error
-
-
-def _name_of(doc: Any) -> str:
-    name = f" ({doc['name']})" if "name" in doc else ""
-    return f"{doc.get('uid', doc.get('datum_id'))!r}{name}"
-
-
-def _name_lists(doc: Document) -> Iterator[list[str]]:
-    """The lists in a descriptor that name data keys."""
-    yield from (doc.get("object_keys") or {}).values()
-    for hints in (doc.get("hints") or {}).values():
-        if isinstance(hints, dict) and isinstance(hints.get("fields"), list):
-            yield hints["fields"]
-
-
-def _update_data_key(data_key: Document, array_type: str | None) -> None:
-    """Say the type of the values in today's words, in place."""
-    descr = data_key.pop("dtype_descr", None)
-    old = data_key.pop("dtype_str", None)
-    dtype = data_key.get("dtype")
-    default = array_type if dtype == "array" else _NUMPY_TYPES.get(str(dtype))
-    if (
-        numpy_type := [list(item) for item in descr or ()]
-        or data_key.get("dtype_numpy", old)
-        or default
-    ):
-        data_key["dtype_numpy"] = numpy_type
-    else:
-        data_key.pop("dtype_numpy", None)
-    if "shape" in data_key and data_key["shape"] is None:
-        data_key["shape"] = []
-
-
-def _shallow_copy(doc: Mapping[str, Any]) -> Document:
-    """A copy of an event or page whose values are the same objects."""
-    doc = dict(doc)
-    for part in ("data", "timestamps", "filled"):
-        if isinstance(doc.get(part), Mapping):
-            doc[part] = dict(doc[part])
-    return doc
-
-
-def _is_whole(doc: Mapping[str, Any]) -> bool:
-    """Whether an event has what there is to change; if not, the stream that takes it says so."""
-    return isinstance(doc.get("data"), Mapping) and isinstance(doc.get("timestamps"), Mapping)
-
-
-def _rename(doc: Document, renamed: Mapping[str, str]) -> None:
-    for part in ("data", "timestamps", "filled"):
-        values = doc.get(part) or {}
-        for old, new in renamed.items():
-            if old in values:
-                values[new] = values.pop(old)
-
-
-def _partly_filled(doc: Any, facts: _StreamFacts | None) -> bool:
-    """Whether some rows of a page bring external data themselves and others refer to it."""
-    filled = doc.get("filled") or {}
-    return facts is not None and any(
-        any(flags) and not all(flags) for flags in (filled.get(key) or () for key in facts.external)
-    )

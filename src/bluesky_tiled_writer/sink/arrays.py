@@ -11,7 +11,7 @@ import numpy as np
 from tiled.structures.array import ArrayStructure, BuiltinDtype, StructDtype
 from tiled.structures.core import StructureFamily
 
-from bluesky_tiled_writer.errors import RequestRefused, StorageUnsupported
+from bluesky_tiled_writer.errors import RequestRefused
 from bluesky_tiled_writer.limits import ragged_name
 from bluesky_tiled_writer.ragged_rows import RaggedRows, in_columns
 from bluesky_tiled_writer.steps import ExtendArray, ExtendRagged
@@ -152,8 +152,7 @@ class RaggedNode(StoredNode):
         try:
             answer = self.create(data_source(StructureFamily.ragged, asdict(structure)), rows)
         except RequestRefused as error:
-            if error.about_content and self._limits.learn(ragged_name(rows.dtype)):
-                raise StorageUnsupported(str(error), status=error.status) from error
+            self.learn(error, ragged_name(rows.dtype))
             raise
         if answer is not None and not self._send("PUT", rows):
             self.delete()

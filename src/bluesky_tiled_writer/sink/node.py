@@ -9,7 +9,12 @@ from typing import Any
 import httpx
 from tiled.structures.core import StructureFamily
 
-from bluesky_tiled_writer.errors import OutOfStep, RequestRefused, StorageError
+from bluesky_tiled_writer.errors import (
+    OutOfStep,
+    RequestRefused,
+    StorageError,
+    StorageUnsupported,
+)
 from bluesky_tiled_writer.limits import Limits
 from bluesky_tiled_writer.steps import Node
 
@@ -47,6 +52,7 @@ class StoredNode:
         self.exists = False
         self.was_in_doubt = False
         self._in_doubt = False
+        self._refusals = 0
         self._requests = requests
         self._limits = limits
 
@@ -154,6 +160,23 @@ class StoredNode:
         except RequestRefused as error:
             if error.status != httpx.codes.NOT_FOUND:
                 raise
+
+    def learn(self, error: RequestRefused, *limits: str) -> None:
+        """Learn what the database behind the server cannot hold, if that is what it refused.
+
+        The server does not say, and it may have been in trouble: so it is asked twice.
+
+        Raises
+        ------
+        StorageUnsupported
+            If one of these limits is new; one at a time is taken for the reason.
+        """
+        if not error.about_content or not limits:
+            return
+        self._refusals += 1
+        if self._refusals > 1 and any(map(self._limits.learn, limits)):
+            self._refusals = 0
+            raise StorageUnsupported(str(error), status=error.status) from error
 
     def check(self) -> None:
         """Make sure, before the run is finished, that the node holds what was sent and no more."""

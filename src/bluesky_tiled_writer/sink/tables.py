@@ -15,7 +15,7 @@ from tiled.serialization.table import serialize_arrow
 from tiled.structures.core import StructureFamily
 from tiled.structures.table import TableStructure
 
-from bluesky_tiled_writer.errors import RequestRefused, StorageUnsupported
+from bluesky_tiled_writer.errors import RequestRefused
 from bluesky_tiled_writer.steps import AppendRows
 
 from .node import StoredNode, data_source, structure_of
@@ -62,14 +62,10 @@ class TableNode(StoredNode):
         try:
             self.create(data_source(StructureFamily.table, structure, SQL_TABLE_MIME_TYPE), schema)
         except RequestRefused as error:
-            # The server does not say what it refused; these are what its databases differ in.
-            doubtful = []
-            if pa.uint64() in schema.types:
-                doubtful.append("u8")
+            doubtful = ["u8"] if pa.uint64() in schema.types else []
             if any(map(pa.types.is_list, schema.types)):
                 doubtful.append("lists")
-            if error.about_content and any(map(self._limits.learn, doubtful)):
-                raise StorageUnsupported(str(error), status=error.status) from error
+            self.learn(error, *doubtful)
             raise
 
     def _parts(self, table: pa.Table) -> Iterator[pa.Table]:
@@ -96,8 +92,8 @@ class TableNode(StoredNode):
             if error.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE and len(table) > 1:
                 self._request_bytes = max(1, min(self._request_bytes, table.nbytes) // 2)
                 return
-            if error.about_content and _has_nul(table) and self._limits.learn("NUL"):
-                raise StorageUnsupported(str(error), status=error.status) from error
+            if _has_nul(table):
+                self.learn(error, "NUL")
             raise
         self.rows += len(table)
 
