@@ -5,23 +5,41 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 KEYS = ("det", "motor", "motor_setpoint", "temperature", "current")
 """Scalar numbers; each row also has a time stamp a key, `seq_num` and `time`: 12 columns."""
+TESTS = Path(__file__).resolve().parents[1] / "tests"
 EPOCH = 1_700_000_000.0
+PROXY_DELAY = 0.05
+"""Seconds by which a distant server gets each request later."""
+PATIENCE = 1800.0
+"""Seconds that `stop` may take where the end is timed; with the default of 30 a slow machine would
+leave the rest to the background, and the time would be too short."""
+
 SERVER = """
 import sys
 from tiled.server import SimpleTiledServer
-with SimpleTiledServer() as server:
+with SimpleTiledServer(readable_storage=sys.argv[1:] or None) as server:
     print(server.uri, flush=True)
+    sys.stdin.read()
+"""
+PROXY = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from faults.proxy import Proxy
+with Proxy(sys.argv[2], delay=float(sys.argv[3])) as proxy:
+    print(proxy.url, flush=True)
     sys.stdin.read()
 """
 
@@ -95,36 +113,71 @@ def table(first: int, rows: int) -> pa.Table:
 
 
 @contextmanager
-def tiled_server() -> Iterator[str]:
-    """The URI of a server in another process, where it does not compete for the interpreter."""
+def other_process(code: str, *args: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that prints one line when it is ready, and ends when its stdin does."""
     with subprocess.Popen(
-        [sys.executable, "-c", SERVER],
+        [sys.executable, "-c", code, *map(str, args)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
         try:
-            if not (uri := process.stdout.readline().strip()):
-                raise RuntimeError("The Tiled server did not start.")
-            yield uri
+            assert process.stdout
+            if not (line := process.stdout.readline().strip()):
+                raise RuntimeError("The other process did not start.")
+            yield process, line
         finally:
             process.communicate()  # which closes its stdin, and waits
 
 
-def medians(candidates: dict[str, Callable[[], float]], repetitions: int) -> dict[str, float]:
+@contextmanager
+def tiled_server(*readable: Path) -> Iterator[str]:
+    """The URI of a server in another process, where it does not compete for the interpreter.
+
+    It may read the files below the directories `readable`.
+    """
+    with other_process(SERVER, *readable) as (_, uri):
+        yield uri
+
+
+@contextmanager
+def distant(uri: str, delay: float = PROXY_DELAY) -> Iterator[str]:
+    """The URI of a server that gets each request so many seconds later.
+
+    The proxy is in a process of its own, too.
+    """
+    address = urlsplit(uri)
+    url = f"{address.scheme}://{address.netloc}"
+    with other_process(PROXY, TESTS, url, delay) as (_, proxy):
+        yield uri.replace(url, proxy)
+
+
+@contextmanager
+def journals() -> Iterator[Path]:
+    """A directory for journals, so that the user's is left alone."""
+    with tempfile.TemporaryDirectory(prefix="journals-") as directory:
+        yield Path(directory)
+
+
+def medians(
+    candidates: dict[str, Callable[[], float]],
+    repetitions: int,
+    seldom: Mapping[str, int] | None = None,
+) -> dict[str, float]:
     """The median of what each candidate returns, such as seconds.
 
     They take turns, so that a slow spell of the machine hits all, and each round starts with
-    another one.
+    another one. Those that take long may take part in every n-th round only: ``seldom={name: n}``.
     """
     results: dict[str, list[float]] = {name: [] for name in candidates}
     names = list(candidates)
     for round_ in range(repetitions):
         shift = round_ % len(names)
         for name in names[shift:] + names[:shift]:
-            gc.collect()
-            results[name].append(candidates[name]())
+            if round_ % (seldom or {}).get(name, 1) == 0:
+                gc.collect()
+                results[name].append(candidates[name]())
     return {name: median(values) for name, values in results.items()}
 
 

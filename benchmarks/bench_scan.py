@@ -1,0 +1,157 @@
+"""What a writer costs a scan of the RunEngine, and how soon the rows can be read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bluesky import RunEngine
+from bluesky import plan_stubs as bps
+from bluesky import plans as bp
+from bluesky_tiled_plugins import TiledWriter as PeerWriter
+from common import journals, medians, other_process, tiled_server
+from ophyd.sim import det, motor
+from tiled.client import from_uri
+
+from bluesky_tiled_writer import TiledWriter
+
+READER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from bench_scan import read_ages
+read_ages(sys.argv[2])
+"""
+PAUSE = 0.01
+"""Seconds between points where the age of rows is measured: the scan is to outlast several
+flushes."""
+
+Writer = Callable[[str, dict[str, Any]], object]
+
+
+class Clock:
+    """Takes the time of the acquisition: from the start document to the stop document.
+
+    It is subscribed before the writer, and so sees each document just before the writer does. What
+    the writer does with any document but `stop` falls between the two; what it does with `stop`,
+    where it waits for the run to be stored, does not.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._start = 0.0
+
+    def __call__(self, name: str, doc: dict[str, Any]) -> None:
+        now = time.perf_counter()
+        if name == "start":
+            self._start = now
+        elif name == "stop":
+            self.seconds = now - self._start
+
+
+def scan(engine: RunEngine, writer: Writer | None, points: int, pause: float = 0.0) -> float:
+    """The seconds of the acquisition part."""
+
+    def slowly(detectors: Any, step: Any, pos_cache: Any) -> Iterator[Any]:
+        yield from bps.one_nd_step(detectors, step, pos_cache)
+        yield from bps.sleep(pause)
+
+    clock = Clock()
+    tokens = [engine.subscribe(callback) for callback in (clock, writer) if callback]
+    try:
+        engine(bp.scan([det], motor, -1, 1, points, per_step=slowly if pause else None))
+    finally:
+        for token in tokens:
+            engine.unsubscribe(token)
+    return clock.seconds
+
+
+# -- how soon rows can be read --------------------------------------------------------------------
+
+
+def read_ages(uri: str) -> None:
+    """In another process: look again and again, and print how old each row was when first seen.
+
+    The age is counted from the time of the event, and includes the reading itself.
+    """
+    client = from_uri(uri)
+    print("ready", flush=True)
+    uid, points = json.loads(sys.stdin.readline())
+    ages: list[float] = []
+    table = None
+    while len(ages) < points:
+        try:
+            if table is None:
+                table = client[uid]["primary"].base["internal"]
+            times = table.read(["time"])["time"]
+        except (KeyError, ValueError):  # not there yet, or without a row
+            time.sleep(0.02)
+            continue
+        now = time.time()
+        ages += [now - taken for taken in times[len(ages) :]]
+        time.sleep(0.02)
+    print(json.dumps(ages), flush=True)
+
+
+def ages(engine: RunEngine, writer: Writer, uri: str, points: int) -> list[float]:
+    with other_process(READER, Path(__file__).parent, uri) as (reader, _):
+        assert reader.stdin and reader.stdout
+
+        def tell(name: str, doc: dict[str, Any]) -> None:
+            reader.stdin.write(json.dumps([doc["uid"], points]) + "\n")
+            reader.stdin.flush()
+
+        token = engine.subscribe(tell, "start")
+        scan(engine, writer, points, PAUSE)
+        engine.unsubscribe(token)
+        return list(json.loads(reader.stdout.readline()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--points", type=int, default=500)
+    parser.add_argument("--repetitions", type=int, default=15)
+    parser.add_argument("--peer-every", type=int, default=8, help="rounds from one of its to next")
+    options = parser.parse_args()
+    engine = RunEngine({})
+
+    with tiled_server() as uri, journals() as directory, ExitStack() as stack:
+        client = from_uri(uri)
+        writer = stack.enter_context(TiledWriter(client, journal_directory=directory))
+        peer_writer = PeerWriter(client, batch_size=1)
+
+        def bare() -> float:
+            return scan(engine, None, options.points)
+
+        def ours() -> float:
+            elapsed = scan(engine, writer, options.points)
+            writer.flush()  # what is left after `stop` is not for the next candidate to bear
+            return elapsed
+
+        def peer() -> float:
+            return scan(engine, peer_writer, options.points)
+
+        bare(), ours()  # what comes only once in a process
+        candidates = {"bare": bare, "ours": ours, "peer": peer}
+        cost = medians(candidates, options.repetitions, {"peer": options.peer_every})
+        old = ages(engine, writer, uri, options.points)
+
+    print(
+        f"scan: {options.points} points in {cost['bare']:.3f} s bare; "
+        f"ours {cost['ours'] / cost['bare']:.3f} times, "
+        f"peer in live mode {cost['peer'] / cost['bare']:.1f} times"
+    )
+    print(
+        f"age of rows: {median(old):.2f} s (median), {max(old):.2f} s (oldest), when another "
+        f"process first read them"
+    )
+
+
+if __name__ == "__main__":
+    main()
