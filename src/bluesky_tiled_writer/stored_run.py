@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from itertools import takewhile
 from typing import Any, Protocol
@@ -15,7 +16,14 @@ from typing import Any, Protocol
 from .backlog import Perform
 from .backup import Backup
 from .delivery import Together
-from .errors import DocumentError, JournalError, NotStored, StorageError, TiledWriterError
+from .errors import (
+    DocumentError,
+    InvalidDocument,
+    JournalError,
+    NotStored,
+    StorageError,
+    TiledWriterError,
+)
 from .journal import Damage, JournalFile, JournalReader
 from .pipeline import Pipeline, Settings, count_rows
 from .steps import CheckHeld
@@ -320,6 +328,8 @@ class StoredRun:
         now = time.monotonic()
         if self._feed is Feed.ANEW:
             self._read_to = 0
+            if self._orphan:
+                self.stopped = False  # until its stop document is read, or made
             self._pipeline = self._new_pipeline()
             self._feed = Feed.JOURNAL
         self._sync()
@@ -366,6 +376,11 @@ class StoredRun:
         if self._orphan and not self.stopped:
             self._stop_for_the_dead()
         self._pipeline.delivery.deliver()
+        if self.stopped and not self._unread and not self._pipeline.delivery.closed:
+            raise InvalidDocument(
+                f"The stop document of run {self.uid!r} could not be processed.",
+                hint="All else is stored; the log says what is wrong with it.",
+            )
 
     def _tell_damage(self, reader: JournalReader) -> None:
         """Say in the log, and in the notes of the run, what cannot be read of the journal."""
@@ -401,14 +416,16 @@ class StoredRun:
         if name == NOTE:
             self._pipeline.writer.notes.append(str(doc))
             return
-        if name == "stop":
-            self.stopped = True
         try:
             self._pipeline.feed(name, doc)
         except DocumentError as error:  # whoever sent it was told
             logger.debug("Run %s: %s", self.uid, error)
+            return
         except Exception:  # as above, but it was a defect, here or in a normalizer
             logger.exception("Run %s: a %s document was left out", self.uid, name)
+            return
+        if name == "stop":
+            self.stopped = True
         if name == "start" and (self._orphan or self._has_gaps()):
             # What the journal lacks must not be taken for rows that should not be there.
             check = CheckHeld(self.uid, self._rows_before_damage)
@@ -429,8 +446,12 @@ class StoredRun:
         note = f"{reason} bluesky-tiled-writer stored what was measured, and this stop document."
         self.interrupted = True
         for name, doc in ((NOTE, note), ("stop", stop)):
-            self._journal.append(name, doc)
+            with suppress(JournalError):  # a later attempt makes another one
+                self._journal.append(name, doc)
             self._replay(name, doc)
+        if not self.stopped:  # a normalizer does not know what to do with it, either
+            self._pipeline.writer("stop", stop)
+            self.stopped = True
         self._read_to = self._journal.size
 
     def _on_stored(self) -> None:
@@ -445,7 +466,7 @@ class StoredRun:
                 self._put_away(self._journal)
             except JournalError as error:
                 logger.warning("Run %s is stored, but %s", self.uid, error)
-        self.over = self.stopped
+        self.over = self.stopped or self._orphan
 
     def _put_away(self, journal: JournalFile) -> None:
         if not self._gaps:
