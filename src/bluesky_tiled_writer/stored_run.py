@@ -321,7 +321,7 @@ class StoredRun:
         """Send what waits; see `Job`. It goes to Tiled when it is on the disk, not before."""
         if self._feed is Feed.NOTHING:
             self.delivered = self.taken
-            if self.stopped:
+            if self.stopped or self._abandoned:
                 self.let_go()
             return
         taken = self.taken
