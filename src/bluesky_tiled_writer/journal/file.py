@@ -45,12 +45,15 @@ class JournalFile:
         What it is about.
     size : int
         Bytes in it.
+    is_empty : bool
+        Whether it was adopted without any document, not even a damaged one.
     """
 
     def __init__(self, path: Path, file: io.FileIO, header: Header, marker: bytes) -> None:
         self.path = path
         self.header = header
         self.size = 0
+        self.is_empty = False
         self._file = file
         self._fd = file.fileno()
         self._marker = marker
@@ -132,6 +135,7 @@ class JournalFile:
                     journal._write(reader.header.encode(reader.marker))
                 elif reader.torn:
                     journal._truncate(reader.size - reader.torn)
+            journal.is_empty = journal.size <= reader.start
         except BaseException:
             file.close()
             raise
