@@ -26,7 +26,13 @@ from tiled.client import from_context
 from tiled.client.container import Container
 from tree import read_arrow
 
-from bluesky_tiled_writer.errors import OutOfStep, RunComplete, RunExists, ServerUnreachable
+from bluesky_tiled_writer.errors import (
+    JournalIncomplete,
+    OutOfStep,
+    RunComplete,
+    RunExists,
+    ServerUnreachable,
+)
 from bluesky_tiled_writer.journal import JournalDirectory
 from bluesky_tiled_writer.limits import Limits
 from bluesky_tiled_writer.pipeline import Settings
@@ -35,6 +41,7 @@ from bluesky_tiled_writer.sender import Sender
 from bluesky_tiled_writer.sink import TiledSink
 from bluesky_tiled_writer.steps import (
     AppendRows,
+    CheckHeld,
     CreateRun,
     ExtendArray,
     Sink,
@@ -114,12 +121,20 @@ class MemorySink:
                     raise RunComplete(step.uid)
             case UpdateMetadata() if step.stream is None:
                 self.world.runs[step.run].update(step.values)
+            case CheckHeld():
+                self._check_held(step)
             case AppendRows():
                 self._append(step.node.path, step.start, step.table.to_pylist())
             case ExtendArray():
                 self._append(step.node.path, step.start, list(step.block))
             case _:
                 pass
+
+    def _check_held(self, step: CheckHeld) -> None:
+        known = step.rows()
+        for path, rows in self.world.nodes.items():
+            if path[0] == step.run and len(rows) > known.get(path[1], 0):
+                raise JournalIncomplete("not to be deleted")
 
     def _append(self, path: tuple[str, ...], start: int, rows: list[Any]) -> None:
         there = self.world.nodes.setdefault(path, [])

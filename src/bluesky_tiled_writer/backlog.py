@@ -151,8 +151,13 @@ class Backlog:
     def clear(self) -> None:
         """Forget everything: none of it will be stored from here."""
         with self.lock:
-            self._tasks.clear()
+            self.forget_tasks()
             self._streams.clear()
+
+    def forget_tasks(self) -> None:
+        """Forget the tasks, but not the streams: rows that come in become tasks again."""
+        with self.lock:
+            self._tasks.clear()
             self._batches = 0
 
     # -- how much -------------------------------------------------------------------------------

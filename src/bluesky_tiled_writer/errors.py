@@ -12,6 +12,7 @@
      `-- StorageError               Tiled is at fault, or could not be asked
            |-- RunExists            Tiled holds another run under the same uid
            |-- RunComplete          Tiled holds this very run to its end: there is nothing to send
+           |-- JournalIncomplete    Tiled holds rows of a run that its journal lacks
            |-- OutOfStep            a node holds other rows than were sent: begin again
            |-- NotStored            not stored in time, or too much waits to be stored
            |-- ServerUnreachable    no answer
@@ -83,6 +84,10 @@ class RunExists(StorageError):
 
 class RunComplete(StorageError):
     """Tiled holds this run already, from the same start document to a stop document."""
+
+
+class JournalIncomplete(StorageError):
+    """Tiled holds rows that the journal of their run lacks, so it could not give them back."""
 
 
 class OutOfStep(StorageError):

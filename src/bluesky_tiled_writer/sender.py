@@ -183,9 +183,18 @@ class Sender:
             self._changed.notify_all()
 
     def wait(self, until: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait until something is true, `timeout` seconds at most; gives whether it is."""
+        """Wait until something is true, `timeout` seconds at most; gives whether it is.
+
+        It does not wait for a thread that was ended by `close`.
+        """
         with self._changed:
-            return self._changed.wait_for(until, timeout)
+            self._changed.wait_for(lambda: until() or self._ended, timeout)
+            return until()
+
+    @property
+    def _ended(self) -> bool:
+        """Whether nothing will ever change again."""
+        return self._closing and self._thread is None
 
     def close(self, timeout: float) -> bool:
         """End the thread, after what it is at; False if that takes longer than `timeout`."""

@@ -147,6 +147,17 @@ class Discard:
 
 
 @dataclass(frozen=True)
+class CheckHeld:
+    """Make sure that Tiled holds no more rows of a run than can be sent again.
+
+    `rows` gives how many these are, by stream; it is asked only if Tiled had the run already.
+    """
+
+    run: str
+    rows: Callable[[], Mapping[str, int]]
+
+
+@dataclass(frozen=True)
 class CheckNodes:
     """Make sure that nodes of a run whose requests went unanswered hold what was sent, once."""
 
@@ -171,6 +182,7 @@ Step = (
     | UpdateAsset
     | Rebuild
     | Discard
+    | CheckHeld
     | CheckNodes
     | CloseNodes
 )

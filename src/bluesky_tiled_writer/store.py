@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from .backup import Backup
@@ -75,13 +76,16 @@ class Store:
 
     def check_usable(self) -> None:
         """Raise an error if no documents can be taken any more."""
+        self._check_process()
+        if self._closed:
+            raise StorageError("This TiledWriter is closed.", hint="Make another one.")
+
+    def _check_process(self) -> None:
         if not self._sender.of_this_process:
             raise StorageError(
                 "This TiledWriter belongs to another process, from which this one was forked off.",
                 hint="Make a client and a TiledWriter in each process.",
             )
-        if self._closed:
-            raise StorageError("This TiledWriter is closed.", hint="Make another one.")
 
     def open(self, uid: str, backup: Backup | None) -> StoredRun:
         """Begin a run."""
@@ -208,8 +212,7 @@ class Store:
 
     def flush(self, timeout: float | None) -> bool:
         """See `TiledWriter.flush`."""
-        if not self._sender.of_this_process:
-            self.check_usable()
+        self._check_process()
         targets = [(run, run.taken) for run in list(self._runs.values())]
         for run, _ in targets:
             self._sender.hasten(run)
@@ -224,6 +227,7 @@ class Store:
 
     def wait_for(self, uid: str, timeout: float | None) -> bool:
         """See `TiledWriter.wait_for`."""
+        self._check_process()
         run = self._runs.get(uid)
         if run is None:
             return True
@@ -234,6 +238,10 @@ class Store:
         if run.error is not None:
             raise run.error
         return done
+
+    def leave_to_parent(self) -> None:
+        """In a child process: forget the runs, and their locks that nobody may ever release."""
+        self._runs.clear()
 
     def close(self, timeout: float | None) -> bool:
         """See `TiledWriter.close`."""
@@ -280,17 +288,28 @@ class Store:
             raise StorageError(
                 "There is no journal to recover runs from.", hint="Give a journal_directory."
             )
-        self._sender.wait(self._no_search, timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def left() -> float | None:
+            return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+        self._sender.wait(self._no_search, left())
         for journal in self._journals.orphans(self.server):
             self._adopt(journal)
         runs = [run for run in list(self._runs.values()) if run.is_orphan]
-        self._sender.wait(lambda: all(run.over or run.error is not None for run in runs), timeout)
-        return [Recovery.of(run) for run in runs]
+        self._sender.wait(lambda: all(run.over or run.error is not None for run in runs), left())
+        recoveries = [Recovery.of(run) for run in runs]
+        self._forget_stored()
+        return recoveries
 
     def _no_search(self) -> bool:
         return not any(isinstance(job, OrphanSearch) for job in self._sender.jobs)
 
     def _adopt(self, journal: JournalFile) -> None:
+        if journal.is_empty:  # the call that brought the start document never returned
+            with suppress(JournalError):
+                journal.remove()
+            return
         run = StoredRun(
             journal.header.uid,
             settings_for(self._settings, journal),

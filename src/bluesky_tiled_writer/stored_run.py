@@ -8,14 +8,25 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
+from itertools import takewhile
 from typing import Any, Protocol
 
+from .backlog import Perform
 from .backup import Backup
 from .delivery import Together
-from .errors import DocumentError, JournalError, NotStored, StorageError, TiledWriterError
-from .journal import JournalFile
-from .pipeline import Pipeline, Settings
+from .errors import (
+    DocumentError,
+    InvalidDocument,
+    JournalError,
+    NotStored,
+    StorageError,
+    TiledWriterError,
+)
+from .journal import Damage, JournalFile, JournalReader
+from .pipeline import Pipeline, Settings, count_rows
+from .steps import CheckHeld
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -131,7 +142,8 @@ class StoredRun:
         self._abandoned = False
         self._beyond: deque[tuple[str, Any]] = deque()  # what the journal did not take
         self._restarts = 0
-        self._damage: set[Any] = set()
+        self._damage: set[Damage] = set()
+        self._gaps = 0  # of that, what may have cost documents
         self._pipeline = self._new_pipeline()
 
     def __repr__(self) -> str:
@@ -309,13 +321,15 @@ class StoredRun:
         """Send what waits; see `Job`. It goes to Tiled when it is on the disk, not before."""
         if self._feed is Feed.NOTHING:
             self.delivered = self.taken
-            if self.stopped:
+            if self.stopped or self._abandoned:
                 self.let_go()
             return
         taken = self.taken
         now = time.monotonic()
         if self._feed is Feed.ANEW:
             self._read_to = 0
+            if self._orphan:
+                self.stopped = False  # until its stop document is read, or made
             self._pipeline = self._new_pipeline()
             self._feed = Feed.JOURNAL
         self._sync()
@@ -344,15 +358,13 @@ class StoredRun:
         self._pipeline.delivery.deliver()
         with self._journal.documents() as reader:
             for entry in reader.since(self._read_to):
+                self._tell_damage(reader)
                 self._replay(entry.name, entry.doc)
                 self._read_to = entry.end
                 backlog = self._pipeline.backlog
                 if backlog.rows >= REPLAY_ROWS or backlog.nbytes > REPLAY_BYTES:
                     self._pipeline.delivery.deliver()
-            for damage in reader.damage:
-                if damage not in self._damage:
-                    self._damage.add(damage)
-                    logger.error("Run %s: its journal is damaged: %s", self.uid, damage)
+            self._tell_damage(reader)
             self._read_to = max(self._read_to, reader.size - reader.torn)
         while self._beyond:
             self._replay(*self._beyond.popleft())
@@ -364,19 +376,60 @@ class StoredRun:
         if self._orphan and not self.stopped:
             self._stop_for_the_dead()
         self._pipeline.delivery.deliver()
+        if self.stopped and not self._unread and not self._pipeline.delivery.closed:
+            raise InvalidDocument(
+                f"The stop document of run {self.uid!r} could not be processed.",
+                hint="All else is stored; the log says what is wrong with it.",
+            )
+
+    def _tell_damage(self, reader: JournalReader) -> None:
+        """Say in the log, and in the notes of the run, what cannot be read of the journal."""
+        for damage in reader.damage:
+            if damage not in self._damage:
+                self._damage.add(damage)
+                logger.error("Run %s: its journal is damaged: %s", self.uid, damage)
+        self._gaps = max(self._gaps, len(reader.gaps))
+        notes = self._pipeline.writer.notes
+        for damage in reader.gaps:
+            note = (
+                f"The journal of this run was damaged from byte {damage.start} to {damage.end}:"
+                " documents may be missing here."
+            )
+            if note not in notes:
+                notes.append(note)
+
+    def _has_gaps(self) -> bool:
+        assert self._journal is not None
+        with self._journal.documents() as reader:
+            for _ in reader.frames():
+                pass
+            return bool(reader.gaps)
+
+    def _rows_before_damage(self) -> dict[str, int]:
+        """Rows of each stream whose ordinals are sure: beyond a gap, nobody knows them."""
+        assert self._journal is not None
+        with self._journal.documents() as reader:
+            whole = takewhile(lambda _: not reader.gaps, reader)
+            return count_rows(((entry.name, entry.doc) for entry in whole), self._settings)
 
     def _replay(self, name: str, doc: Any) -> None:
         if name == NOTE:
             self._pipeline.writer.notes.append(str(doc))
             return
-        if name == "stop":
-            self.stopped = True
         try:
             self._pipeline.feed(name, doc)
         except DocumentError as error:  # whoever sent it was told
             logger.debug("Run %s: %s", self.uid, error)
+            return
         except Exception:  # as above, but it was a defect, here or in a normalizer
             logger.exception("Run %s: a %s document was left out", self.uid, name)
+            return
+        if name == "stop":
+            self.stopped = True
+        if name == "start" and (self._orphan or self._has_gaps()):
+            # What the journal lacks must not be taken for rows that should not be there.
+            check = CheckHeld(self.uid, self._rows_before_damage)
+            self._pipeline.backlog.add(Perform(check))
 
     def _stop_for_the_dead(self) -> None:
         """Finish a run whose process is gone; the journal gets the stop document, too."""
@@ -393,8 +446,12 @@ class StoredRun:
         note = f"{reason} bluesky-tiled-writer stored what was measured, and this stop document."
         self.interrupted = True
         for name, doc in ((NOTE, note), ("stop", stop)):
-            self._journal.append(name, doc)
+            with suppress(JournalError):  # a later attempt makes another one
+                self._journal.append(name, doc)
             self._replay(name, doc)
+        if not self.stopped:  # a normalizer does not know what to do with it, either
+            self._pipeline.writer("stop", stop)
+            self.stopped = True
         self._read_to = self._journal.size
 
     def _on_stored(self) -> None:
@@ -406,10 +463,21 @@ class StoredRun:
         self.delivered = self.taken
         if self._journal is not None:
             try:
-                self._journal.remove()
+                self._put_away(self._journal)
             except JournalError as error:
                 logger.warning("Run %s is stored, but %s", self.uid, error)
-        self.over = self.stopped
+        self.over = self.stopped or self._orphan
+
+    def _put_away(self, journal: JournalFile) -> None:
+        if not self._gaps:
+            journal.remove()
+            return
+        kept = journal.put_away()
+        logger.warning(
+            "Run %s is stored, but for what its damaged journal has lost. The journal is kept: %s",
+            self.uid,
+            kept,
+        )
 
     def _forget_rows(self) -> None:
         self._feed = Feed.NOTHING

@@ -263,7 +263,7 @@ class TiledWriter(DocumentRouter):
         run = self._store.open(uid, backup)
         try:
             self._take(run, "start", doc)
-        except DocumentError:
+        except Exception:  # of the normalizer, too: there is no run without its start
             self._store.cancel(run)
             raise
         self._runs[uid] = run
@@ -487,6 +487,7 @@ def _leave_to_parent() -> None:
     """In a child process: the runs are the parent's, and so are the thread and its locks."""
     for writer in list(_living):
         writer._forget_all()
+        writer._store.leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):

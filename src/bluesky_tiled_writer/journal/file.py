@@ -21,6 +21,7 @@ from .format import MARKER_SIZE, Header, encode_frame
 from .reader import JournalReader
 
 SUFFIX = ".journal"
+DAMAGED_SUFFIX = ".damaged"
 
 
 class JournalFile:
@@ -44,12 +45,15 @@ class JournalFile:
         What it is about.
     size : int
         Bytes in it.
+    is_empty : bool
+        Whether it was adopted without any document, not even a damaged one.
     """
 
     def __init__(self, path: Path, file: io.FileIO, header: Header, marker: bytes) -> None:
         self.path = path
         self.header = header
         self.size = 0
+        self.is_empty = False
         self._file = file
         self._fd = file.fileno()
         self._marker = marker
@@ -131,6 +135,7 @@ class JournalFile:
                     journal._write(reader.header.encode(reader.marker))
                 elif reader.torn:
                     journal._truncate(reader.size - reader.torn)
+            journal.is_empty = journal.size <= reader.start
         except BaseException:
             file.close()
             raise
@@ -199,6 +204,27 @@ class JournalFile:
         """Give the journal up, but leave it: it is an orphan that anybody may adopt."""
         with self._sync_lock, self._append_lock:
             self._file.close()
+
+    def put_away(self) -> Path:
+        """Close the journal, and keep its file under another name, where nobody adopts it.
+
+        Raises
+        ------
+        JournalError
+            If the file cannot be renamed, or is the parent process's.
+        """
+        with self._sync_lock, self._append_lock:
+            if os.getpid() != self._pid or self._file.closed:
+                raise self._refusal()
+            if os.name == "nt":  # which renames no open file
+                self._file.close()
+            kept = self.path.with_name(f"{self.path.stem}-{time.time_ns()}{DAMAGED_SUFFIX}")
+            try:
+                with journal_errors("renamed", self.path):
+                    self.path.rename(kept)
+            finally:
+                self._file.close()
+            return kept
 
     def remove(self) -> None:
         """Delete the journal, and close it.

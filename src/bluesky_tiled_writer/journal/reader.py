@@ -103,6 +103,11 @@ class JournalReader:
                 raise JournalError(f"{path}: {error.args[0]}", hint=error.hint) from error
             raise
 
+    @property
+    def gaps(self) -> list[Damage]:
+        """The damage that the last iteration found where documents were."""
+        return [damage for damage in self.damage if damage.start >= self.start]
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

@@ -10,6 +10,7 @@ them. Where a request failed and may have taken effect, the server is asked.
     TiledSink                              tiled_sink.py   carries out steps; runs and streams
     TableNode ArrayNode RaggedNode FilesNode               what is known of a node, and its writes
     StoredNode                             node.py         what they have in common
+    rows_held                              held.py         what a run holds before anything is sent
     Requests                               requests.py     HTTP, and the errors that come of it
 """
 

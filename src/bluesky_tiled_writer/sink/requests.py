@@ -97,6 +97,16 @@ class Requests:
             raise
         return dict(answer.json()["data"])
 
+    def children(self, path: Path) -> Iterator[dict[str, Any]]:
+        """What the server says of each node in a container, with its data sources."""
+        params: dict[str, Any] = {"include_data_sources": True}
+        while True:
+            answer = self.send("GET", "search", path, params=params).json()
+            yield from answer["data"]
+            if not answer["data"] or (following := answer["links"].get("next")) is None:
+                return
+            params |= dict(httpx.URL(following).params)
+
     def healthy(self) -> bool:
         """Ask the server whether it is there."""
         context = self._client.context

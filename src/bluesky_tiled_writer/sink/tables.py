@@ -107,7 +107,7 @@ class TableNode(StoredNode):
 
     def _take_over(self, item: Mapping[str, Any]) -> None:
         columns = structure_of(item)["columns"]
-        found = self.read(_telling(columns))
+        found = self.read(telling_columns(columns))
         if len(found) < self.rows:
             raise self.start_over("has lost rows")
         self._found = found.slice(self.rows)
@@ -130,7 +130,7 @@ class TableNode(StoredNode):
             return
         item = self._requests.item(self.path)
         columns = structure_of(item)["columns"] if item else []
-        rows = len(self.read(_telling(columns)[:1])) if item else -1
+        rows = len(self.read(telling_columns(columns)[:1])) if item else -1
         if rows != self.rows:
             raise self.start_over(f"holds {rows} rows where {self.rows} were sent")
         self.was_in_doubt = False
@@ -160,7 +160,7 @@ class TableNode(StoredNode):
         return pa.table({}) if table is None else table
 
 
-def _telling(columns: Sequence[str]) -> list[str]:
+def telling_columns(columns: Sequence[str]) -> list[str]:
     """The columns that tell rows apart: none but these are read back."""
     if "seq_num" in columns and "time" in columns:
         return ["seq_num", "time"]

@@ -13,10 +13,17 @@ from tiled.client.utils import client_for_item
 from tiled.structures.core import StructureFamily
 from tiled.utils import safe_json_dump
 
-from bluesky_tiled_writer.errors import OutOfStep, RequestRefused, RunComplete, RunExists
+from bluesky_tiled_writer.errors import (
+    JournalIncomplete,
+    OutOfStep,
+    RequestRefused,
+    RunComplete,
+    RunExists,
+)
 from bluesky_tiled_writer.limits import Limits
 from bluesky_tiled_writer.steps import (
     AppendRows,
+    CheckHeld,
     CheckNodes,
     CloseNodes,
     Content,
@@ -35,6 +42,7 @@ from bluesky_tiled_writer.steps import (
 
 from .arrays import ArrayNode, RaggedNode
 from .files import FilesNode
+from .held import rows_held
 from .node import StoredNode
 from .requests import Path, Requests
 from .tables import TableNode
@@ -60,6 +68,7 @@ class TiledSink:
         self._requests = Requests(client)
         self._nodes: dict[Path, StoredNode] = {}
         self._salvaged: dict[Path, Content] = {}
+        self._adopted: set[str] = set()
         self.limits = limits or Limits()
 
     def carry_out(self, step: Step) -> None:
@@ -85,6 +94,8 @@ class TiledSink:
                 self._rebuild(step)
             case Discard():
                 self._discard(step.nodes)
+            case CheckHeld():
+                self._check_held(step)
             case CheckNodes():
                 for node in list(self._nodes.values()):
                     node.check()
@@ -122,6 +133,22 @@ class TiledSink:
             )
         if there.get("stop"):
             raise RunComplete(f"Tiled already holds run {step.uid!r}, from start to stop.")
+        self._adopted.add(step.uid)
+
+    def _check_held(self, step: CheckHeld) -> None:
+        if step.run not in self._adopted:
+            return
+        journaled = step.rows()
+        for node, rows in rows_held(self._requests, step.run):
+            known = journaled.get(node.stream, 0)
+            if rows > known:
+                raise JournalIncomplete(
+                    f"The journal of run {step.run!r} gives {known} rows of the stream"
+                    f" {node.stream!r} without a gap, but Tiled holds {rows} in"
+                    f" {'/'.join(node.path)}.",
+                    hint="Nothing was changed there. `bluesky-tiled-writer verify` tells the"
+                    " difference, `bluesky-tiled-writer export` gives what the journal has.",
+                )
 
     def _create_stream(self, step: CreateStream) -> None:
         try:
