@@ -45,6 +45,11 @@ class Pipeline:
         Called when the stop document is stored.
     together : callable, optional
         Calls functions that write to different nodes.
+
+    Attributes
+    ----------
+    feed, event : callable
+        Take a document: ``feed(name, doc)``, and for events, which are the many, ``event(doc)``.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Pipeline:
         sink = settings.new_sink(settings.limits)
         self.delivery = Delivery(sink, self.backlog, on_stored, together)
         self.feed: Callable[[str, Any], Any] = self.writer
+        self.event: Callable[[Any], Any] = self.writer.event
         if settings.normalizer is not None:
             normalizer: Any = settings.normalizer(
                 patches=dict(settings.patches),
@@ -73,6 +79,8 @@ class Pipeline:
             )
             normalizer.subscribe(self.writer)
             self.feed = normalizer
+            own_call = type(normalizer).__call__ is not RunNormalizer.__call__
+            self.event = (lambda doc: normalizer("event", doc)) if own_call else normalizer.event
 
 
 ROWS_AT_ONCE = 50_000

@@ -57,9 +57,10 @@ class JournalFile:
         self._file = file
         self._fd = file.fileno()
         self._marker = marker
-        self._encoder = Encoder()
+        self._encode = Encoder().encode
         self._pid = os.getpid()
         self._failure: JournalError | None = None
+        self._refuses = False  # whatever the reason: one look for what every document waits for
         self._synced = -1
         self._sync_failed = False
         self._append_lock = threading.Lock()
@@ -159,16 +160,21 @@ class JournalFile:
             If it was not written; nothing of it was. Nor will be any other, see the class.
         """
         with self._append_lock:
-            if self._failure is not None or os.getpid() != self._pid or self._file.closed:
+            if self._refuses:
                 raise self._refusal()
             try:
-                payload = self._encoder.encode([name, doc])
-                self._write(encode_frame(self._marker, self.size, payload))
+                payload = self._encode([name, doc])
             except CodecError as error:
-                self._failure = JournalError(
-                    f"The journal cannot hold the {name} document: {error}"
-                )
-                raise self._failure from error
+                self._fail(JournalError(f"The journal cannot hold the {name} document: {error}"))
+                raise self._refusal() from error
+            self._write(encode_frame(self._marker, self.size, payload))
+
+    def _fail(self, failure: JournalError) -> None:
+        self._failure, self._refuses = failure, True
+
+    def _close(self) -> None:
+        self._refuses = True
+        self._file.close()
 
     def sync(self) -> None:
         """Wait until all that was appended is on the disk; `append` does not wait meanwhile.
@@ -190,7 +196,7 @@ class JournalFile:
             except JournalError as error:
                 # What did not get there is forgotten, and the next call would succeed.
                 self._sync_failed = True
-                self._failure = error
+                self._fail(error)
                 raise
             if self._synced < 0:
                 sync_directory(self.path.parent)
@@ -203,7 +209,7 @@ class JournalFile:
     def close(self) -> None:
         """Give the journal up, but leave it: it is an orphan that anybody may adopt."""
         with self._sync_lock, self._append_lock:
-            self._file.close()
+            self._close()
 
     def put_away(self) -> Path:
         """Close the journal, and keep its file under another name, where nobody adopts it.
@@ -223,7 +229,7 @@ class JournalFile:
                 with journal_errors("renamed", self.path):
                     self.path.rename(kept)
             finally:
-                self._file.close()
+                self._close()
             return kept
 
     def remove(self) -> None:
@@ -238,12 +244,12 @@ class JournalFile:
             if os.getpid() != self._pid or self._file.closed:
                 raise self._refusal()
             if os.name == "nt":  # which deletes no open file
-                self._file.close()
+                self._close()
             try:
                 with journal_errors("deleted", self.path):
                     self.path.unlink(missing_ok=True)  # still locked: nobody adopts it
             finally:
-                self._file.close()
+                self._close()
 
     def _write(self, data: bytes) -> None:
         end = self.size + len(data)
@@ -257,11 +263,12 @@ class JournalFile:
             if os.fstat(self._fd).st_size == end:
                 self.size = end
                 raise
-            self._failure = journal_error("written", self.path, error)
+            failure = journal_error("written", self.path, error)
+            self._fail(failure)
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self.size)
             if isinstance(error, OSError):
-                raise self._failure from error
+                raise failure from error
             raise
 
     def _truncate(self, size: int) -> None:
@@ -286,7 +293,7 @@ def _leave_to_parent() -> None:
     """In a child process: keep no lock of the parent's journals alive, and wait for none."""
     for journal in list(_open_here):
         journal._append_lock, journal._sync_lock = threading.Lock(), threading.Lock()
-        journal._file.close()
+        journal._close()
 
 
 if hasattr(os, "register_at_fork"):
