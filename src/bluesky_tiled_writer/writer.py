@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from inspect import signature
 from pathlib import Path
 from types import TracebackType
@@ -25,13 +25,14 @@ from .backup import Backup
 from .errors import (
     DuplicateRun,
     InvalidDocument,
-    UnknownReference,
+    StorageError,
 )
 from .journal import JournalDirectory
 from .normalizer import RunNormalizer
 from .path_map import PathMap
 from .pipeline import Settings
 from .recovery import Recovery
+from .routes import Routes
 from .sender import CONNECTIONS, Sender
 from .sink import TiledSink, in_process
 from .status import Status
@@ -163,9 +164,8 @@ class TiledWriter(DocumentRouter):
             to_the_end=local,
         )
         self._take = self._store.take if batch_size <= 1 else StoredRun.take
-        self._runs: dict[str, StoredRun] = {}
-        self._by_descriptor: dict[str, StoredRun] = {}
-        self._by_resource: dict[str, list[StoredRun]] = {}
+        self._routes: Routes[StoredRun] = Routes()
+        self._by_descriptor = self._routes.by_descriptor
         self._validate = bool(validate)
         if validate:
             warnings.warn(
@@ -235,8 +235,8 @@ class TiledWriter(DocumentRouter):
         if name == "event":  # the short way: this is what a scan waits for
             try:
                 run = self._by_descriptor[doc["descriptor"]]
-            except KeyError:
-                raise self._unknown(name, doc, "descriptor") from None
+            except (KeyError, TypeError):
+                run = self._run_of_descriptor(name, doc)
             self._take(run, name, doc)
             return name, doc
         if name not in DocumentNames.__members__:
@@ -251,7 +251,7 @@ class TiledWriter(DocumentRouter):
         uid = doc.get("uid")
         if not isinstance(uid, str) or not uid:
             raise InvalidDocument(f"A start document has the uid {uid!r}.", hint="It needs one.")
-        if uid in self._runs:
+        if uid in self._routes.runs:
             raise DuplicateRun(
                 f"There is a second start document for the run {uid!r}, which is still open.",
                 hint="A uid stands for one run: the documents of the first go on being stored.",
@@ -265,17 +265,18 @@ class TiledWriter(DocumentRouter):
         except Exception:  # of the normalizer, too: there is no run without its start
             self._store.cancel(run)
             raise
-        self._runs[uid] = run
+        self._routes.runs[uid] = run
 
     def stop(self, doc: Any) -> None:
         """Store what is left of a run, and close it; waits for that, up to `timeout`."""
         uid = doc.get("run_start")
         run = self._run_of("stop", doc)
-        run.take("stop", doc)
-        del self._runs[uid]
-        for known in run.links:
-            self._by_descriptor.pop(known, None)
-            self._by_resource.pop(known, None)
+        try:
+            run.take("stop", doc)
+        except StorageError:
+            self._routes.forget(uid)
+            raise
+        self._routes.forget(uid)
         self._store.wait_stored(run)
         if self._validate and run.stored:
             self._validate_run(uid)
@@ -298,8 +299,7 @@ class TiledWriter(DocumentRouter):
         """Open a stream of a run, or update its configuration."""
         run = self._run_of("descriptor", doc)
         self._take(run, "descriptor", doc)
-        self._by_descriptor[doc["uid"]] = run
-        run.links.append(doc["uid"])
+        self._routes.add_descriptor(doc["uid"], run)
 
     def event(self, doc: Any) -> Any:
         """Store an event."""
@@ -307,8 +307,7 @@ class TiledWriter(DocumentRouter):
 
     def event_page(self, doc: Any) -> Any:
         """Store a page of events."""
-        run = self._by(self._by_descriptor, "event_page", doc, "descriptor")
-        self._take(run, "event_page", doc)
+        self._take(self._run_of_descriptor("event_page", doc), "event_page", doc)
 
     def bulk_events(self, doc: Any) -> None:
         """Store events as they were grouped before there were pages."""
@@ -325,22 +324,18 @@ class TiledWriter(DocumentRouter):
         self._take_resource("stream_resource", doc)
 
     def _take_resource(self, kind: str, doc: Any) -> None:
-        runs = [self._run_of(kind, doc)] if doc.get("run_start") else list(self._runs.values())
-        if "uid" not in doc:
-            raise InvalidDocument(f"A {kind} document has no uid.", hint="It needs one.")
-        self._by_resource[doc["uid"]] = runs
-        for run in runs:
-            run.links.append(doc["uid"])
+        self._store.check_usable()
+        for run in self._routes.add_resource(kind, doc):
             self._take(run, kind, doc)
 
     def datum(self, doc: Any) -> Any:
         """Take a datum."""
-        for run in self._by(self._by_resource, "datum", doc, "resource"):
+        for run in self._runs_of_resource("datum", doc):
             self._take(run, "datum", doc)
 
     def datum_page(self, doc: Any) -> None:
         """Take a page of datums."""
-        for run in self._by(self._by_resource, "datum_page", doc, "resource"):
+        for run in self._runs_of_resource("datum_page", doc):
             self._take(run, "datum_page", doc)
 
     def bulk_datum(self, doc: Any) -> None:
@@ -349,8 +344,7 @@ class TiledWriter(DocumentRouter):
 
     def stream_datum(self, doc: Any) -> None:
         """Take a stream datum."""
-        run = self._by(self._by_descriptor, "stream_datum", doc, "descriptor")
-        self._take(run, "stream_datum", doc)
+        self._take(self._run_of_descriptor("stream_datum", doc), "stream_datum", doc)
 
     # -- what the user wants to know ------------------------------------------------------------
 
@@ -432,13 +426,8 @@ class TiledWriter(DocumentRouter):
         bool
             Whether all of it is in Tiled, but for runs that were set aside.
         """
-        self._forget_all()
+        self._routes.clear()
         return self._store.close(timeout)
-
-    def _forget_all(self) -> None:
-        self._runs.clear()
-        self._by_descriptor.clear()
-        self._by_resource.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -454,29 +443,16 @@ class TiledWriter(DocumentRouter):
     # -- which run ------------------------------------------------------------------------------
 
     def _run_of(self, kind: str, doc: Any) -> StoredRun:
-        run: StoredRun = self._by(self._runs, kind, doc, "run_start")
-        return run
-
-    def _by(self, known: Mapping[str, Any], kind: str, doc: Any, field: str) -> Any:
-        try:
-            return known[doc[field]]
-        except (KeyError, TypeError):
-            raise self._unknown(kind, doc, field) from None
-
-    def _unknown(self, kind: str, doc: Any, field: str) -> Exception:
         self._store.check_usable()
-        uid = doc.get("uid", doc.get("datum_id")) if isinstance(doc, Mapping) else None
-        if not isinstance(doc, Mapping) or field not in doc:
-            return InvalidDocument(
-                f"The {kind} document {uid!r} has no {field}.",
-                hint="Without it there is no telling which run it belongs to.",
-            )
-        open_runs: Iterable[str] = sorted(self._runs)
-        return UnknownReference(
-            f"The {kind} document {uid!r} refers to the {field} {doc[field]!r}, which belongs to"
-            f" no open run.",
-            hint=f"Subscribe before the run starts; open are {', '.join(open_runs) or 'none'}.",
-        )
+        return self._routes.of_run(kind, doc)
+
+    def _run_of_descriptor(self, kind: str, doc: Any) -> StoredRun:
+        self._store.check_usable()
+        return self._routes.of_descriptor(kind, doc)
+
+    def _runs_of_resource(self, kind: str, doc: Any) -> list[StoredRun]:
+        self._store.check_usable()
+        return self._routes.of_resource(kind, doc)
 
 
 _living: weakref.WeakSet[TiledWriter] = weakref.WeakSet()
@@ -485,7 +461,7 @@ _living: weakref.WeakSet[TiledWriter] = weakref.WeakSet()
 def _leave_to_parent() -> None:
     """In a child process: the runs are the parent's, and so are the thread and its locks."""
     for writer in list(_living):
-        writer._forget_all()
+        writer._routes.clear()
         writer._store.leave_to_parent()
 
 
