@@ -34,6 +34,8 @@ class Intake:
         are taken.
     lock : threading.RLock
         Held while rows come in or go out.
+    batch_size, batch_bytes : int
+        Rows, and bytes of arrays in them, that should be stored together.
 
     Attributes
     ----------
@@ -46,12 +48,16 @@ class Intake:
         stream: str,
         on_internal: Callable[[Declared], None],
         lock: threading.RLock,
+        batch_size: int,
+        batch_bytes: int,
     ) -> None:
         self.data_keys: dict[str, Declared] = {}
         self._rows_taken = 0
         self._stream = stream
         self._on_internal = on_internal
         self._lock = lock
+        self._batch_size = self._ready_rows = batch_size
+        self._batch_bytes = self._ready_bytes = batch_bytes
         self._keys: set[str] = set()
         self._array_keys: list[str] = []
         self._segments: list[Rows | Page] = []
@@ -90,13 +96,14 @@ class Intake:
         """About how much memory the rows take that wait."""
         return self.pending * 2 * (1 + len(self._keys)) * BYTES_A_VALUE + self.array_bytes
 
-    def event(self, doc: Mapping[str, Any]) -> int:
+    def event(self, doc: Mapping[str, Any]) -> bool:
         """Take one event. The document may change afterwards: what is kept is a copy.
 
         Returns
         -------
-        int
-            Rows that wait now.
+        bool
+            Whether there are as many rows now as should be stored together, since they were last
+            taken or since this was last said.
         """
         with self._lock:
             try:
@@ -116,7 +123,15 @@ class Intake:
             rows.timestamps += times
             rows.time.append(time)
             rows.seq_num.append(seq_num)
-            return self._pending + len(rows.seq_num)
+            pending = self._pending + len(rows.seq_num)
+            if pending < self._ready_rows and self.array_bytes < self._ready_bytes:
+                return False
+            return self._say_ready(pending)
+
+    def _say_ready(self, pending: int) -> bool:
+        self._ready_rows = pending + self._batch_size
+        self._ready_bytes = self.array_bytes + self._batch_bytes
+        return True
 
     def _in_order(self, doc: Mapping[str, Any]) -> tuple[Rows, list[Any]]:
         """Where the values of an event go whose keys are not those of the one before, in order."""
@@ -128,8 +143,8 @@ class Intake:
             self._rows = Rows(tuple(data))  # probably the order of all events that follow
         return self._rows, [data.get(key) for key in self._rows.keys]
 
-    def event_page(self, doc: Mapping[str, Any]) -> None:
-        """Take the rows of a page, column by column."""
+    def event_page(self, doc: Mapping[str, Any]) -> bool:
+        """Take the rows of a page, column by column; returns what `event` does."""
         try:
             seq_num, time = list(doc["seq_num"]), list(doc["time"])
             data = {key: _own(column) for key, column in doc["data"].items()}
@@ -144,7 +159,7 @@ class Intake:
                 hint="Every column of a page needs one value a row.",
             )
         if not seq_num:
-            return
+            return False
         if data.keys() != self._keys:
             filled = {k: all(v) for k, v in (doc.get("filled") or {}).items()}
             self._check(data, filled, doc.get("uid"))
@@ -153,6 +168,9 @@ class Intake:
             self._segments.append(Page(seq_num, time, data, stamps))
             self._pending += len(seq_num)
             self.array_bytes += sum(_nbytes(data[key]) for key in self._array_keys if key in data)
+            if self._pending < self._ready_rows and self.array_bytes < self._ready_bytes:
+                return False
+            return self._say_ready(self._pending)
 
     def _invalid(self, kind: str, doc: Any, error: Exception) -> InvalidDocument:
         uid = doc.get("uid") if isinstance(doc, Mapping) else None
@@ -200,6 +218,7 @@ class Intake:
             batch = Batch(self._segments, nbytes)
             self._rows_taken += self._pending
             self._segments, self._pending, self.array_bytes = [], 0, 0
+            self._ready_rows, self._ready_bytes = self._batch_size, self._batch_bytes
             return batch
 
 

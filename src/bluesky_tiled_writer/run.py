@@ -38,10 +38,10 @@ _NOT_STREAM_METADATA = {"name", "object_keys", "run_start"}
 class _Incoming:
     """A stream as seen by the thread that has the documents."""
 
-    def __init__(self, name: str, stream: Stream, backlog: Backlog) -> None:
+    def __init__(self, name: str, stream: Stream, backlog: Backlog, batch_size: int) -> None:
         self.name = name
         self.stream = stream
-        self.intake = Intake(name, self._on_internal, backlog.lock)
+        self.intake = Intake(name, self._on_internal, backlog.lock, batch_size, READY_BYTES)
         self.config_updates: list[Mapping[str, Any]] = []
         self._backlog = backlog
 
@@ -77,12 +77,12 @@ class RunWriter(DocumentRouter):
     backlog : Backlog
         Gets the tasks.
     on_ready : callable
-        Called when a stream has as many rows as should be stored together, and with every event
-        after that until they are taken.
+        Called when a stream has as many rows as should be stored together, and whenever it has
+        as many more.
     limits : Limits
         What the server cannot hold; shared with the sink, which learns it.
     batch_size : int
-        Rows that a stream collects before `on_ready` is called.
+        Rows that should be stored together.
     max_array_size : int
         Arrays of at most this many elements go to list columns; 0 for none, -1 for all.
     path_map : PathMap, optional
@@ -177,7 +177,7 @@ class RunWriter(DocumentRouter):
             max_array_size=self._max_array_size,
             access_tags=self._access_tags,
         )
-        incoming = _Incoming(name, stream, self._backlog)
+        incoming = _Incoming(name, stream, self._backlog, self._batch_size)
         metadata = {key: value for key, value in doc.items() if key not in _NOT_STREAM_METADATA}
         plain = self._plain(metadata, f"descriptor {name}")
         step = CreateStream(self._uid, name, plain, STREAM_SPECS, self._access_tags)
@@ -192,14 +192,12 @@ class RunWriter(DocumentRouter):
             intake = self._by_descriptor[doc["descriptor"]].intake
         except KeyError:
             raise self._unknown_descriptor("event", doc) from None
-        if intake.event(doc) >= self._batch_size or intake.array_bytes > READY_BYTES:
+        if intake.event(doc):
             self._on_ready()
 
     def event_page(self, doc: Any) -> Any:
         """Take a page of events into its stream."""
-        intake = self._incoming("event_page", doc).intake
-        intake.event_page(doc)
-        if intake.pending >= self._batch_size or intake.array_bytes > READY_BYTES:
+        if self._incoming("event_page", doc).intake.event_page(doc):
             self._on_ready()
 
     def stream_resource(self, doc: Any) -> None:
