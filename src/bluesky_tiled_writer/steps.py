@@ -1,7 +1,7 @@
 """What is to be done in Tiled, as facts that travel from a run to the sink.
 
-`RunWriter` decides and yields steps; a `Sink` carries them out, in order. The two meet only here,
-so that what stands between them (nothing, or a background sender) is nobody else's business.
+A `Stream` decides what they are, a `Delivery` hands them over, and a `Sink` carries them out, in
+order. Those who decide and the one who writes meet only here.
 """
 
 from __future__ import annotations

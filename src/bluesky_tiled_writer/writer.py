@@ -90,7 +90,7 @@ class TiledWriter(DocumentRouter):
         Seconds that a stop document waits for its run to be stored, at most. A run that takes
         longer is stored in the background. With 0 it never waits.
     max_pending_bytes : int
-        Bytes of rows in memory, at most. A run that has more drops them: it has its journal.
+        Bytes of rows of a run in memory, at most. One that has more drops them: it has its journal.
     journal_directory : str or Path, optional
         Where documents are kept until Tiled has them: on a local disk. By default in the user's
         state directory. None for no journal: then the calls raise what goes wrong, and the end of
