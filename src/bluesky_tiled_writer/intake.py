@@ -86,9 +86,14 @@ class Intake:
             return self._rows_taken + self.pending
 
     @property
+    def row_bytes(self) -> int:
+        """About how much memory a row takes, but for its arrays."""
+        return 2 * (1 + len(self._keys)) * BYTES_A_VALUE
+
+    @property
     def nbytes(self) -> int:
         """About how much memory the rows take that wait."""
-        return self.pending * 2 * (1 + len(self._keys)) * BYTES_A_VALUE + self.array_bytes
+        return self.pending * self.row_bytes + self.array_bytes
 
     def event(self, doc: Mapping[str, Any]) -> int:
         """Take one event. The document may change afterwards: what is kept is a copy.

@@ -29,7 +29,7 @@ STREAM_SPECS: tuple[SpecName, ...] = (
 """Ours is first, so that our client opens the stream where it is installed."""
 
 READY_BYTES = 16 * 2**20
-"""Bytes of array values that a stream collects at most before they are to be stored."""
+"""Bytes of rows that a stream collects, unless it is said otherwise, before they are stored."""
 
 _NO_PATH = re.compile(r"[/?#\x00-\x1f\x7f]")
 _NOT_STREAM_METADATA = {"name", "object_keys", "run_start"}
@@ -38,12 +38,16 @@ _NOT_STREAM_METADATA = {"name", "object_keys", "run_start"}
 class _Incoming:
     """A stream as seen by the thread that has the documents."""
 
-    def __init__(self, name: str, stream: Stream, backlog: Backlog) -> None:
+    def __init__(
+        self, name: str, stream: Stream, backlog: Backlog, batch_size: int, ready_bytes: int
+    ) -> None:
         self.name = name
         self.stream = stream
         self.intake = Intake(name, self._on_internal, backlog.lock)
         self.config_updates: list[Mapping[str, Any]] = []
+        self.ready_rows = batch_size
         self._backlog = backlog
+        self._ready_bytes = ready_bytes
 
     def declare(self, data_keys: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Take the data keys of a descriptor; gives those that are new."""
@@ -57,12 +61,18 @@ class _Incoming:
             for declared in new:
                 self.intake.declare(declared)
             self._backlog.add(Declare(self.stream, new))
+            self._limit_rows()
         return [declared.key for declared in new]
 
     def _on_internal(self, declared: Declared) -> None:
         self.cut()
         self.intake.expect(declared)
         self._backlog.add(Expect(self.stream, declared))
+        self._limit_rows()
+
+    def _limit_rows(self) -> None:
+        """Work out once, and not with every event, how many rows take too much memory."""
+        self.ready_rows = min(self.ready_rows, self._ready_bytes // self.intake.row_bytes)
 
     def cut(self) -> None:
         """Have the rows so far stored before what follows."""
@@ -87,6 +97,8 @@ class RunWriter(DocumentRouter):
         Arrays of at most this many elements go to list columns; 0 for none, -1 for all.
     path_map : PathMap, optional
         From where detectors write to where the server reads.
+    ready_bytes : int
+        Bytes of rows that a stream collects before `on_ready` is called.
     """
 
     def __init__(
@@ -98,6 +110,7 @@ class RunWriter(DocumentRouter):
         batch_size: int,
         max_array_size: int = 0,
         path_map: PathMap | None = None,
+        ready_bytes: int = READY_BYTES,
     ) -> None:
         super().__init__()
         self.notes: list[str] = []
@@ -105,6 +118,7 @@ class RunWriter(DocumentRouter):
         self._on_ready = on_ready
         self._limits = limits
         self._batch_size = batch_size
+        self._ready_bytes = ready_bytes
         self._max_array_size = max_array_size
         self._path_map = path_map or PathMap({})
         self._resources: dict[Any, Resource] = {}
@@ -177,7 +191,7 @@ class RunWriter(DocumentRouter):
             max_array_size=self._max_array_size,
             access_tags=self._access_tags,
         )
-        incoming = _Incoming(name, stream, self._backlog)
+        incoming = _Incoming(name, stream, self._backlog, self._batch_size, self._ready_bytes)
         metadata = {key: value for key, value in doc.items() if key not in _NOT_STREAM_METADATA}
         plain = self._plain(metadata, f"descriptor {name}")
         step = CreateStream(self._uid, name, plain, STREAM_SPECS, self._access_tags)
@@ -189,17 +203,19 @@ class RunWriter(DocumentRouter):
     def event(self, doc: Any) -> Any:
         """Take one event into its stream."""
         try:
-            intake = self._by_descriptor[doc["descriptor"]].intake
+            incoming = self._by_descriptor[doc["descriptor"]]
         except KeyError:
             raise self._unknown_descriptor("event", doc) from None
-        if intake.event(doc) >= self._batch_size or intake.array_bytes > READY_BYTES:
+        intake = incoming.intake
+        if intake.event(doc) >= incoming.ready_rows or intake.array_bytes > self._ready_bytes:
             self._on_ready()
 
     def event_page(self, doc: Any) -> Any:
         """Take a page of events into its stream."""
-        intake = self._incoming("event_page", doc).intake
+        incoming = self._incoming("event_page", doc)
+        intake = incoming.intake
         intake.event_page(doc)
-        if intake.pending >= self._batch_size or intake.array_bytes > READY_BYTES:
+        if intake.pending >= incoming.ready_rows or intake.array_bytes > self._ready_bytes:
             self._on_ready()
 
     def stream_resource(self, doc: Any) -> None:

@@ -150,7 +150,13 @@ class StoredRun:
         return f"<{type(self).__name__} {self.uid!r}, fed by {self._feed.name.lower()}>"
 
     def _new_pipeline(self) -> Pipeline:
-        return Pipeline(self._settings, self._on_ready, self._on_stored, self._sender.together)
+        return Pipeline(
+            self._settings,
+            self._on_ready,
+            self._on_stored,
+            self._sender.together,
+            self._max_pending,
+        )
 
     # -- the caller's thread --------------------------------------------------------------------
 

@@ -23,7 +23,6 @@ from tiled.client.base import BaseClient
 
 from .backup import Backup
 from .errors import (
-    DocumentError,
     DuplicateRun,
     InvalidDocument,
     UnknownReference,
