@@ -53,21 +53,21 @@ class Backup:
             else:
                 self._kept.append(entry)
 
-    def use(self, error: Exception, documents: Iterable[tuple[str, Any]] | None = None) -> None:
-        """Write down the documents of a run because of an error.
+    def use(self, error: Exception, documents: Iterable[tuple[str, Any]] = ()) -> None:
+        """Write down the documents of a run because of an error: these, and what is kept here.
 
         Parameters
         ----------
         error : Exception
             Why the run is not in Tiled.
-        documents : iterable of (str, dict), optional
-            All documents of the run. By default those that were kept, and any that come yet.
+        documents : iterable of (str, dict)
+            Documents that came before those that were kept.
         """
         logger.info("Run %s is not stored, and backed up: %s", self._uid, error)
         with self._lock:
             self.in_use = True
             kept, self._kept = self._kept, []
-            self._write(kept if documents is None else [_entry(*named) for named in documents])
+            self._write([*(_entry(name, doc) for name, doc in documents), *kept])
 
     def _write(self, entries: list[dict[str, Any]]) -> None:
         if self._dictionary is not None:

@@ -35,7 +35,7 @@ class Intake:
     lock : threading.RLock
         Held while rows come in or go out.
     batch_size, batch_bytes : int
-        Rows, and bytes of arrays in them, that should be stored together.
+        Rows, and bytes of them, that should be stored together.
 
     Attributes
     ----------
@@ -79,6 +79,7 @@ class Intake:
             self._keys.add(declared.key)
             if declared.is_array:
                 self._array_keys.append(declared.key)
+            self._ready_rows = self._batch_rows
 
     @property
     def pending(self) -> int:
@@ -92,9 +93,14 @@ class Intake:
             return self._rows_taken + self.pending
 
     @property
+    def row_bytes(self) -> int:
+        """About how much memory a row takes, but for its arrays."""
+        return 2 * (1 + len(self._keys)) * BYTES_A_VALUE
+
+    @property
     def nbytes(self) -> int:
         """About how much memory the rows take that wait."""
-        return self.pending * 2 * (1 + len(self._keys)) * BYTES_A_VALUE + self.array_bytes
+        return self.pending * self.row_bytes + self.array_bytes
 
     def event(self, doc: Mapping[str, Any]) -> bool:
         """Take one event. The document may change afterwards: what is kept is a copy.
@@ -128,8 +134,12 @@ class Intake:
                 return False
             return self._say_ready(pending)
 
+    @property
+    def _batch_rows(self) -> int:
+        return max(1, min(self._batch_size, self._batch_bytes // self.row_bytes))
+
     def _say_ready(self, pending: int) -> bool:
-        self._ready_rows = pending + self._batch_size
+        self._ready_rows = pending + self._batch_rows
         self._ready_bytes = self.array_bytes + self._batch_bytes
         return True
 
@@ -218,7 +228,7 @@ class Intake:
             batch = Batch(self._segments, nbytes)
             self._rows_taken += self._pending
             self._segments, self._pending, self.array_bytes = [], 0, 0
-            self._ready_rows, self._ready_bytes = self._batch_size, self._batch_bytes
+            self._ready_rows, self._ready_bytes = self._batch_rows, self._batch_bytes
             return batch
 
 

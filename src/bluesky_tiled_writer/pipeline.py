@@ -14,7 +14,7 @@ from .delivery import Delivery, Together, one_by_one
 from .limits import Limits
 from .normalizer import RunNormalizer
 from .path_map import PathMap
-from .run import RunWriter
+from .run import READY_BYTES, RunWriter
 from .steps import Sink
 
 
@@ -45,6 +45,8 @@ class Pipeline:
         Called when the stop document is stored.
     together : callable, optional
         Calls functions that write to different nodes.
+    max_pending_bytes : int, optional
+        Bytes of rows that may wait, of which half are enough to store.
 
     Attributes
     ----------
@@ -58,6 +60,7 @@ class Pipeline:
         on_ready: Callable[[], None],
         on_stored: Callable[[], None],
         together: Together = one_by_one,
+        max_pending_bytes: int | None = None,
     ) -> None:
         self.backlog = Backlog()
         self.writer = RunWriter(
@@ -67,6 +70,7 @@ class Pipeline:
             batch_size=settings.batch_size,
             max_array_size=settings.max_array_size,
             path_map=settings.path_map,
+            ready_bytes=min(READY_BYTES, (max_pending_bytes or 2 * READY_BYTES) // 2),
         )
         sink = settings.new_sink(settings.limits)
         self.delivery = Delivery(sink, self.backlog, on_stored, together)

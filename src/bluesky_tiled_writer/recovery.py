@@ -93,6 +93,9 @@ class OrphanSearch:
         finally:
             self.over, self.waiting = True, False
 
+    def sync(self) -> None:
+        """Nothing of this job is on the disk."""
+
     def begin_again(self, error: Exception) -> None:
         """Nothing of this job can be sent twice."""
 

@@ -29,7 +29,7 @@ STREAM_SPECS: tuple[SpecName, ...] = (
 """Ours is first, so that our client opens the stream where it is installed."""
 
 READY_BYTES = 16 * 2**20
-"""Bytes of array values that a stream collects at most before they are to be stored."""
+"""Bytes of rows that a stream collects, unless it is said otherwise, before they are stored."""
 
 _NO_PATH = re.compile(r"[/?#\x00-\x1f\x7f]")
 _NOT_STREAM_METADATA = {"name", "object_keys", "run_start"}
@@ -38,10 +38,12 @@ _NOT_STREAM_METADATA = {"name", "object_keys", "run_start"}
 class _Incoming:
     """A stream as seen by the thread that has the documents."""
 
-    def __init__(self, name: str, stream: Stream, backlog: Backlog, batch_size: int) -> None:
+    def __init__(
+        self, name: str, stream: Stream, backlog: Backlog, batch_size: int, ready_bytes: int
+    ) -> None:
         self.name = name
         self.stream = stream
-        self.intake = Intake(name, self._on_internal, backlog.lock, batch_size, READY_BYTES)
+        self.intake = Intake(name, self._on_internal, backlog.lock, batch_size, ready_bytes)
         self.config_updates: list[Mapping[str, Any]] = []
         self._backlog = backlog
 
@@ -87,6 +89,8 @@ class RunWriter(DocumentRouter):
         Arrays of at most this many elements go to list columns; 0 for none, -1 for all.
     path_map : PathMap, optional
         From where detectors write to where the server reads.
+    ready_bytes : int
+        Bytes of rows that a stream collects before `on_ready` is called.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class RunWriter(DocumentRouter):
         batch_size: int,
         max_array_size: int = 0,
         path_map: PathMap | None = None,
+        ready_bytes: int = READY_BYTES,
     ) -> None:
         super().__init__()
         self.notes: list[str] = []
@@ -105,6 +110,7 @@ class RunWriter(DocumentRouter):
         self._on_ready = on_ready
         self._limits = limits
         self._batch_size = batch_size
+        self._ready_bytes = ready_bytes
         self._max_array_size = max_array_size
         self._path_map = path_map or PathMap({})
         self._resources: dict[Any, Resource] = {}
@@ -177,7 +183,7 @@ class RunWriter(DocumentRouter):
             max_array_size=self._max_array_size,
             access_tags=self._access_tags,
         )
-        incoming = _Incoming(name, stream, self._backlog, self._batch_size)
+        incoming = _Incoming(name, stream, self._backlog, self._batch_size, self._ready_bytes)
         metadata = {key: value for key, value in doc.items() if key not in _NOT_STREAM_METADATA}
         plain = self._plain(metadata, f"descriptor {name}")
         step = CreateStream(self._uid, name, plain, STREAM_SPECS, self._access_tags)

@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
+import httpx
+
 from .breaker import Breaker
 from .errors import (
     OutOfStep,
@@ -71,6 +73,10 @@ class Job(Protocol):
         rows : bool
             Whether it is time for rows, too, that are collected to be sent together.
         """
+        ...
+
+    def sync(self) -> None:
+        """Have what was taken be on the disk, while nothing can be sent."""
         ...
 
     def begin_again(self, error: StorageError) -> None:
@@ -244,6 +250,8 @@ class Sender:
             Seconds until there may be more to do; None if there are no jobs.
         """
         if self._breaker.open and not self._ask_server():
+            for job in self.jobs:
+                job.sync()
             return max(0.0, self._breaker.next_check - self._clock())
         for entry in list(self._entries.values()):
             now = self._clock()
@@ -305,7 +313,7 @@ class Sender:
             away, limit = True, MAX_DELAYS
         elif status in BUSY:
             limit = MAX_DELAYS
-        elif error.uncertain:
+        elif error.uncertain or status == httpx.codes.NOT_FOUND:  # or somebody deleted the node
             limit = MAX_FAILURES
             if away := not self._healthy():
                 entry.failures -= 1

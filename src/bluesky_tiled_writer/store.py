@@ -91,11 +91,13 @@ class Store:
         """Begin a run."""
         self.check_usable()
         self._forget_stored()
+        journal, failure = self._new_journal(uid)
         run = StoredRun(
             uid,
             self._settings,
             self._sender,
-            journal=self._new_journal(uid),
+            journal=journal,
+            journal_failure=failure,
             backup=backup,
             max_pending_bytes=self._max_pending,
             timeout=self._timeout,
@@ -113,11 +115,11 @@ class Store:
         self._runs[run.uid] = run
         self._sender.add(run)
 
-    def _new_journal(self, uid: str) -> JournalFile | None:
+    def _new_journal(self, uid: str) -> tuple[JournalFile | None, JournalError | None]:
         if self._journals is None:
-            return None
+            return None, None
         try:
-            return self._journals.create(uid, self.server, options_of(self._settings))
+            return self._journals.create(uid, self.server, options_of(self._settings)), None
         except JournalError as error:
             logger.error(
                 "Run %s has no journal, and goes on from memory, which the end of this process"
@@ -125,7 +127,7 @@ class Store:
                 uid,
                 error,
             )
-            return None
+            return None, error
 
     def _forget_stored(self) -> None:
         for uid, run in list(self._runs.items()):
@@ -142,7 +144,7 @@ class Store:
     def _wait_through(self, run: StoredRun) -> None:
         target = run.taken
         self._sender.hasten(run)
-        if run.must_tell:
+        if run.must_vouch:
             self._wait_or_tell(run, lambda: run.delivered >= target)
             return
         if self._stalled and run.delivered < target - 1:
@@ -154,19 +156,21 @@ class Store:
 
     def wait_stored(self, run: StoredRun) -> None:
         """Wait until a run is stored, or it is known that it cannot be soon."""
-        if self._timeout <= 0:
-            return
-        if run.must_tell:
+        if self._timeout > 0 and run.must_vouch:
             self._wait_or_tell(run, lambda: self._is_stored(run))
             return
         self._sender.wait(
             lambda: self._is_stored(run) or run.error is not None or self._sender.down,
-            self._timeout,
+            max(0.0, self._timeout),
         )
-        if not run.stored:
+        if run.error is not None:
+            run.back_up(run.error)
+            if run.must_tell:
+                raise run.error
+        elif not run.stored and self._timeout > 0:
             run.back_up(self._sender.last_error)
-            if run.error is None:
-                logger.warning("Run %s is not in Tiled yet; it waits in its journal.", run.uid)
+            where = "memory" if run.journal is None or run.journal_failure else "its journal"
+            logger.warning("Run %s is not in Tiled yet; it waits in %s.", run.uid, where)
 
     def _is_stored(self, run: StoredRun) -> bool:
         return run.over if self._to_the_end else run.stored
@@ -294,6 +298,9 @@ class Store:
             return None if deadline is None else max(0.0, deadline - time.monotonic())
 
         self._sender.wait(self._no_search, left())
+        # Those set aside let go of their journals in the sender's thread.
+        aside = [run for run in self._runs.values() if run.error is not None and run.stopped]
+        self._sender.wait(lambda: all(run.over for run in aside), left())
         for journal in self._journals.orphans(self.server):
             self._adopt(journal)
         runs = [run for run in list(self._runs.values()) if run.is_orphan]

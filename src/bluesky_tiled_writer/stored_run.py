@@ -84,6 +84,8 @@ class StoredRun:
         Advances this job.
     journal : JournalFile, optional
         Gets every document before anything else.
+    journal_failure : JournalError, optional
+        Why there is none, if there should be one.
     backup : Backup, optional
         Gets the documents if the run is not stored.
     max_pending_bytes : int
@@ -113,6 +115,7 @@ class StoredRun:
         sender: Pace,
         *,
         journal: JournalFile | None = None,
+        journal_failure: JournalError | None = None,
         backup: Backup | None = None,
         max_pending_bytes: int = 64 * 2**20,
         timeout: float = 30.0,
@@ -132,7 +135,7 @@ class StoredRun:
         self._settings = settings
         self._sender = sender
         self._journal = journal
-        self._journal_failure: JournalError | None = None
+        self._journal_failure = journal_failure
         self._backup = backup
         self._max_pending = max_pending_bytes
         self._timeout = timeout
@@ -150,7 +153,13 @@ class StoredRun:
         return f"<{type(self).__name__} {self.uid!r}, fed by {self._feed.name.lower()}>"
 
     def _new_pipeline(self) -> Pipeline:
-        return Pipeline(self._settings, self._on_ready, self._on_stored, self._sender.together)
+        return Pipeline(
+            self._settings,
+            self._on_ready,
+            self._on_stored,
+            self._sender.together,
+            self._max_pending,
+        )
 
     # -- the caller's thread --------------------------------------------------------------------
 
@@ -164,13 +173,14 @@ class StoredRun:
         StorageError
             If the run cannot be stored, and there is neither a journal nor a backup.
         """
-        if self._journal is None:
-            self._take_without_journal(name, doc)
-        elif self._journal_failure is None:
+        if self._journal is not None and self._journal_failure is None:
             try:
                 self._journal.append(name, doc)
             except JournalError as error:
                 self._lose_journal(error)
+                self._take_without_journal(name, doc)
+        else:
+            self._take_without_journal(name, doc)
         # The sender may replace the pipeline at any time, after it has changed the feed.
         pipeline = self._pipeline
         if self._feed is Feed.CALLER:
@@ -197,7 +207,12 @@ class StoredRun:
     @property
     def must_tell(self) -> bool:
         """Whether nobody but the caller can be told of a failure."""
-        return self._journal is None and self._backup is None
+        return self._backup is None and (self._journal is None or self._journal_failure is not None)
+
+    @property
+    def must_vouch(self) -> bool:
+        """Whether a call that returns says that the run is in Tiled: there is no other place."""
+        return self._backup is None and self._journal is None and self._journal_failure is None
 
     @property
     def behind(self) -> bool:
@@ -234,22 +249,16 @@ class StoredRun:
         if self._backup is None or self._backup.in_use:
             return
         error = self.error or why or NotStored("it is not stored yet")
-        if self._journal is None:
-            self._backup.use(error)
-            return
-        with self._journal.documents() as reader:
-            documents = [(entry.name, entry.doc) for entry in reader if entry.name != NOTE]
+        documents = []
+        if self._journal is not None:
+            with self._journal.documents() as reader:
+                documents = [(entry.name, entry.doc) for entry in reader if entry.name != NOTE]
         self._backup.use(error, documents)
 
     @property
     def is_orphan(self) -> bool:
         """Whether its documents come from an earlier process."""
         return self._orphan
-
-    @property
-    def has_backup(self) -> bool:
-        """Whether there is a backup for runs that are not stored."""
-        return self._backup is not None
 
     def _lose_journal(self, error: JournalError) -> None:
         if self._feed is Feed.NOTHING:  # it was given up, and not lost
@@ -336,7 +345,7 @@ class StoredRun:
                 self.stopped = False  # until its stop document is read, or made
             self._pipeline = self._new_pipeline()
             self._feed = Feed.JOURNAL
-        self._sync()
+        self.sync()
         if self._feed is Feed.JOURNAL:
             self._read_on()
         else:
@@ -348,7 +357,8 @@ class StoredRun:
         elif self._abandoned and not self.waiting:
             self.let_go()
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Have the journal be on the disk, and not only with the operating system."""
         if self._journal is None or self._journal_failure is not None:
             return
         try:
@@ -522,7 +532,7 @@ class StoredRun:
             where,
             exc_info=None if isinstance(error, TiledWriterError) else error,
         )
-        if self._journal is None:
+        if self.stopped or self._journal is None:
             self.back_up(error)
         if self.stopped or self._orphan:
             self.let_go()
