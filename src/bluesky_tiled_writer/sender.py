@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Protocol
-
-import httpx
 
 from .breaker import Breaker
 from .errors import (
@@ -313,7 +312,7 @@ class Sender:
             away, limit = True, MAX_DELAYS
         elif status in BUSY:
             limit = MAX_DELAYS
-        elif error.uncertain or status == httpx.codes.NOT_FOUND:  # or somebody deleted the node
+        elif error.uncertain or status == HTTPStatus.NOT_FOUND:  # or somebody deleted the node
             limit = MAX_FAILURES
             if away := not self._healthy():
                 entry.failures -= 1
