@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from .documents import Format, RunIndex, SavedDocuments
 from .errors import DocumentError, JournalError, OutOfStep, ServerUnreachable, TiledWriterError
 from .journal import JournalReader
 from .journal.lock import try_lock
+from .journal_feed import interrupted_stop
 from .readback import RunInTiled
 from .verify import stored_start
 from .writer import TiledWriter
@@ -277,14 +276,8 @@ class _Pass:
             ) from error
 
     def _stop_of(self, uid: str) -> dict[str, Any]:
-        return {
-            "uid": str(uuid.uuid4()),
-            "time": time.time(),
-            "run_start": uid,
-            "exit_status": "fail",
-            "reason": f"{REASON} This stop document is of bluesky-tiled-writer.",
-            "num_events": dict(self._open[uid]),
-        }
+        reason = f"{REASON} This stop document is of bluesky-tiled-writer."
+        return interrupted_stop(uid, reason, dict(self._open[uid]))
 
     def _settle(self) -> None:
         """Have the rows of runs stored that go on somewhere else, or will never end."""

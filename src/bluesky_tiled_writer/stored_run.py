@@ -5,40 +5,28 @@ from __future__ import annotations
 import copy
 import logging
 import time
-import uuid
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from enum import Enum
-from itertools import takewhile
 from typing import Any, Protocol
 
-from .backlog import Perform
 from .backup import Backup
 from .delivery import Together
 from .errors import (
-    DocumentError,
     InvalidDocument,
     JournalError,
     NotStored,
     StorageError,
     TiledWriterError,
 )
-from .journal import Damage, JournalFile, JournalReader
-from .pipeline import Pipeline, Settings, count_rows
-from .steps import CheckHeld
+from .journal import JournalFile
+from .journal_feed import NOTE, JournalFeed
+from .pipeline import Pipeline, Settings
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
 MAX_RESTARTS = 5
 """How often a run begins again because Tiled holds something else than it should."""
-
-REPLAY_ROWS = 50_000
-REPLAY_BYTES = 16 * 2**20
-"""Rows, and bytes of them, that are read from a journal before they are sent."""
-
-NOTE = "note"
-"""Kind of journal entry that is no document: a note on the run."""
 
 
 class Feed(Enum):
@@ -124,13 +112,11 @@ class StoredRun:
         self.uid = uid
         self.stored = False
         self.already_stored = False
-        self.stopped = False
         self.over = False
         self.error: Exception | None = None
         self.taken = 0
         self.delivered = 0
         self.settled = time.monotonic()
-        self.interrupted = False
         self.links: list[str] = []  # uids of other documents that lead to this run
         self._settings = settings
         self._sender = sender
@@ -141,12 +127,13 @@ class StoredRun:
         self._timeout = timeout
         self._orphan = orphan
         self._feed = Feed.JOURNAL if orphan else Feed.CALLER
-        self._read_to = 0  # offset in the journal, while that is what feeds the pipeline
+        self._took_stop = False
+        self._from_journal: JournalFeed | None = None
+        if journal is not None:
+            self._from_journal = JournalFeed(uid, journal, settings, orphan=orphan)
         self._abandoned = False
         self._beyond: deque[tuple[str, Any]] = deque()  # what the journal did not take
         self._restarts = 0
-        self._damage: set[Damage] = set()
-        self._gaps = 0  # of that, what may have cost documents
         self._pipeline = self._new_pipeline()
 
     def __repr__(self) -> str:
@@ -193,7 +180,7 @@ class StoredRun:
             self._beyond.append((name, copy.deepcopy(doc)))
         self.taken += 1
         if name == "stop":
-            self.stopped = True
+            self._took_stop = True
         if name in ("start", "descriptor", "stop"):
             self._sender.hasten(self, rows=name == "stop")
 
@@ -201,7 +188,7 @@ class StoredRun:
         if self._backup is not None:
             self._backup.keep(name, doc)
         elif self.error is not None:
-            self.stopped = self.stopped or name == "stop"
+            self._took_stop = self._took_stop or name == "stop"
             raise self.error
 
     @property
@@ -213,6 +200,16 @@ class StoredRun:
     def must_vouch(self) -> bool:
         """Whether a call that returns says that the run is in Tiled: there is no other place."""
         return self._backup is None and self._journal is None and self._journal_failure is None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether there was a stop document, in a call or in the journal of an orphan."""
+        return self._took_stop or (self._from_journal is not None and self._from_journal.stopped)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether there never was one, and it had to be made."""
+        return self._from_journal is not None and self._from_journal.interrupted
 
     @property
     def behind(self) -> bool:
@@ -328,7 +325,7 @@ class StoredRun:
     def _unread(self) -> bool:
         if self._beyond or (self._orphan and not self.stored):
             return True
-        return self._journal is not None and self._read_to < self._journal.size
+        return self._from_journal is not None and self._from_journal.unread
 
     def advance(self, rows: bool = True) -> None:
         """Send what waits; see `Job`. It goes to Tiled when it is on the disk, not before."""
@@ -340,14 +337,13 @@ class StoredRun:
         taken = self.taken
         now = time.monotonic()
         if self._feed is Feed.ANEW:
-            self._read_to = 0
-            if self._orphan:
-                self.stopped = False  # until its stop document is read, or made
+            if self._from_journal is not None:
+                self._from_journal.rewind()
             self._pipeline = self._new_pipeline()
             self._feed = Feed.JOURNAL
         self.sync()
         if self._feed is Feed.JOURNAL:
-            self._read_on()
+            self._read_journal()
         else:
             self._pipeline.delivery.deliver(rows)
         if rows:
@@ -357,6 +353,19 @@ class StoredRun:
         elif self._abandoned and not self.waiting:
             self.let_go()
 
+    def _read_journal(self) -> None:
+        assert self._from_journal is not None
+        self._from_journal.read_into(self._pipeline, self._take_beyond())
+        if self.stopped and not self._unread and not self._pipeline.delivery.closed:
+            raise InvalidDocument(
+                f"The stop document of run {self.uid!r} could not be processed.",
+                hint="All else is stored; the log says what is wrong with it.",
+            )
+
+    def _take_beyond(self) -> Iterator[tuple[str, Any]]:
+        while self._beyond:
+            yield self._beyond.popleft()
+
     def sync(self) -> None:
         """Have the journal be on the disk, and not only with the operating system."""
         if self._journal is None or self._journal_failure is not None:
@@ -365,108 +374,6 @@ class StoredRun:
             self._journal.sync()
         except JournalError as error:
             self._lose_journal(error)
-
-    def _read_on(self) -> None:
-        """Feed the pipeline what the journal has beyond what it was fed already."""
-        assert self._journal is not None
-        self._pipeline.delivery.deliver()
-        with self._journal.documents() as reader:
-            for entry in reader.since(self._read_to):
-                self._tell_damage(reader)
-                self._replay(entry.name, entry.doc)
-                self._read_to = entry.end
-                backlog = self._pipeline.backlog
-                if backlog.rows >= REPLAY_ROWS or backlog.nbytes > REPLAY_BYTES:
-                    self._pipeline.delivery.deliver()
-            self._tell_damage(reader)
-            self._read_to = max(self._read_to, reader.size - reader.torn)
-        while self._beyond:
-            self._replay(*self._beyond.popleft())
-        if self._orphan and not self._pipeline.writer.started:
-            raise JournalError(
-                f"The journal {self._journal.path} has lost its start document.",
-                hint="`bluesky-tiled-writer export` gives the documents that it has.",
-            )
-        if self._orphan and not self.stopped:
-            self._stop_for_the_dead()
-        self._pipeline.delivery.deliver()
-        if self.stopped and not self._unread and not self._pipeline.delivery.closed:
-            raise InvalidDocument(
-                f"The stop document of run {self.uid!r} could not be processed.",
-                hint="All else is stored; the log says what is wrong with it.",
-            )
-
-    def _tell_damage(self, reader: JournalReader) -> None:
-        """Say in the log, and in the notes of the run, what cannot be read of the journal."""
-        for damage in reader.damage:
-            if damage not in self._damage:
-                self._damage.add(damage)
-                logger.error("Run %s: its journal is damaged: %s", self.uid, damage)
-        self._gaps = max(self._gaps, len(reader.gaps))
-        notes = self._pipeline.writer.notes
-        for damage in reader.gaps:
-            note = (
-                f"The journal of this run was damaged from byte {damage.start} to {damage.end}:"
-                " documents may be missing here."
-            )
-            if note not in notes:
-                notes.append(note)
-
-    def _has_gaps(self) -> bool:
-        assert self._journal is not None
-        with self._journal.documents() as reader:
-            for _ in reader.frames():
-                pass
-            return bool(reader.gaps)
-
-    def _rows_before_damage(self) -> dict[str, int]:
-        """Rows of each stream whose ordinals are sure: beyond a gap, nobody knows them."""
-        assert self._journal is not None
-        with self._journal.documents() as reader:
-            whole = takewhile(lambda _: not reader.gaps, reader)
-            return count_rows(((entry.name, entry.doc) for entry in whole), self._settings)
-
-    def _replay(self, name: str, doc: Any) -> None:
-        if name == NOTE:
-            self._pipeline.writer.notes.append(str(doc))
-            return
-        try:
-            self._pipeline.feed(name, doc)
-        except DocumentError as error:  # whoever sent it was told
-            logger.debug("Run %s: %s", self.uid, error)
-            return
-        except Exception:  # as above, but it was a defect, here or in a normalizer
-            logger.exception("Run %s: a %s document was left out", self.uid, name)
-            return
-        if name == "stop":
-            self.stopped = True
-        if name == "start" and (self._orphan or self._has_gaps()):
-            # What the journal lacks must not be taken for rows that should not be there.
-            check = CheckHeld(self.uid, self._rows_before_damage)
-            self._pipeline.backlog.add(Perform(check))
-
-    def _stop_for_the_dead(self) -> None:
-        """Finish a run whose process is gone; the journal gets the stop document, too."""
-        assert self._journal is not None
-        reason = "The process that took this run ended before the run did."
-        stop = {
-            "uid": str(uuid.uuid4()),
-            "time": time.time(),
-            "run_start": self.uid,
-            "exit_status": "fail",
-            "reason": reason,
-            "num_events": self._pipeline.writer.num_events,
-        }
-        note = f"{reason} bluesky-tiled-writer stored what was measured, and this stop document."
-        self.interrupted = True
-        for name, doc in ((NOTE, note), ("stop", stop)):
-            with suppress(JournalError):  # a later attempt makes another one
-                self._journal.append(name, doc)
-            self._replay(name, doc)
-        if not self.stopped:  # a normalizer does not know what to do with it, either
-            self._pipeline.writer("stop", stop)
-            self.stopped = True
-        self._read_to = self._journal.size
 
     def _on_stored(self) -> None:
         self.stored = True
@@ -483,7 +390,7 @@ class StoredRun:
         self.over = self.stopped or self._orphan
 
     def _put_away(self, journal: JournalFile) -> None:
-        if not self._gaps:
+        if self._from_journal is None or not self._from_journal.lost:
             journal.remove()
             return
         kept = journal.put_away()
@@ -545,7 +452,7 @@ class StoredRun:
 
     def cancel(self) -> None:
         """Forget a run whose start document was not taken."""
-        self.stopped = True
+        self._took_stop = True
         self._end()
 
     def let_go(self) -> None:
