@@ -45,7 +45,7 @@ class ScriptedWriter:
     def flush(self, timeout: float | None = None) -> bool:
         return self.flushes
 
-    def close(self) -> bool:
+    def close(self, timeout: float | None = None) -> bool:
         self.closed = True
         return True
 
