@@ -362,13 +362,14 @@ class StoredRun:
         """Feed the pipeline what the journal has beyond what it was fed already."""
         assert self._journal is not None
         self._pipeline.delivery.deliver()
+        most = min(REPLAY_BYTES, self._max_pending)
         with self._journal.documents() as reader:
             for entry in reader.since(self._read_to):
                 self._tell_damage(reader)
                 self._replay(entry.name, entry.doc)
                 self._read_to = entry.end
                 backlog = self._pipeline.backlog
-                if backlog.rows >= REPLAY_ROWS or backlog.nbytes > REPLAY_BYTES:
+                if backlog.rows >= REPLAY_ROWS or backlog.nbytes > most:
                     self._pipeline.delivery.deliver()
             self._tell_damage(reader)
             self._read_to = max(self._read_to, reader.size - reader.torn)
