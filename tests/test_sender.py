@@ -322,6 +322,14 @@ def test_a_wait_ends_when_its_time_is_over(server: Server) -> None:
     assert sender.wait(lambda: True, 0.0)
 
 
+def test_who_waits_learns_at_once_that_the_server_is_down(server: Server) -> None:
+    sender = make_sender(server)
+    server.up = False
+    sender.add(ScriptedJob(ServerUnreachable("gone")))
+    assert sender.wait(lambda: sender.down, 5.0)
+    sender.close(5.0)
+
+
 def test_closing_ends_the_thread_whatever_waits(server: Server) -> None:
     sender = make_sender(server)
     sender.add(ScriptedJob())

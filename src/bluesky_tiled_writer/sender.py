@@ -338,6 +338,7 @@ class Sender:
             return False
         if not self._healthy():
             self._breaker.still_down(self._clock())
+            self.changed()  # nobody waits for a server that is down
             return False
         self._breaker.answers()
         return True

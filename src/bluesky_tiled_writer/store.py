@@ -241,7 +241,7 @@ class Store:
         )
         if run.error is not None:
             raise run.error
-        return done
+        return done and run.stored  # it is over, too, when it was left to another process
 
     def leave_to_parent(self) -> None:
         """In a child process: forget the runs, and their locks that nobody may ever release."""

@@ -130,7 +130,9 @@ class StoredRun:
         self._took_stop = False
         self._from_journal: JournalFeed | None = None
         if journal is not None:
-            self._from_journal = JournalFeed(uid, journal, settings, orphan=orphan)
+            self._from_journal = JournalFeed(
+                uid, journal, settings, orphan=orphan, most_bytes=max_pending_bytes
+            )
         self._abandoned = False
         self._beyond: deque[tuple[str, Any]] = deque()  # what the journal did not take
         self._restarts = 0

@@ -1,0 +1,198 @@
+"""From the journal of a run into its pipeline: after an outage, a crash, or a second thought."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import takewhile
+from typing import Any
+
+from .backlog import Perform
+from .errors import DocumentError, JournalError
+from .journal import Damage, JournalFile, JournalReader
+from .pipeline import Pipeline, Settings, count_rows
+from .steps import CheckHeld
+
+logger = logging.getLogger("bluesky_tiled_writer")
+
+REPLAY_ROWS = 50_000
+REPLAY_BYTES = 16 * 2**20
+"""Rows, and bytes of them, that are read from a journal before they are sent."""
+
+NOTE = "note"
+"""Kind of journal entry that is no document: a note on the run."""
+
+
+class JournalFeed:
+    """Feeds a pipeline with what the journal of a run has beyond what it was fed already.
+
+    Parameters
+    ----------
+    uid : str
+        Uid of the run.
+    journal : JournalFile
+        Its journal, which may still grow.
+    settings : Settings
+        Of the pipeline.
+    orphan : bool
+        Whether the journal is all that there will be, since the process is gone that wrote it.
+    most_bytes : int
+        Bytes of rows that are read before they are sent, at most.
+
+    Attributes
+    ----------
+    stopped : bool
+        Whether the pipeline was fed the stop document.
+    interrupted : bool
+        Whether that had to be made here, since the journal has none.
+    lost : bool
+        Whether the journal is damaged so that documents may be missing.
+    """
+
+    def __init__(
+        self,
+        uid: str,
+        journal: JournalFile,
+        settings: Settings,
+        *,
+        orphan: bool,
+        most_bytes: int = REPLAY_BYTES,
+    ) -> None:
+        self.stopped = False
+        self.interrupted = False
+        self.lost = False
+        self._uid = uid
+        self._journal = journal
+        self._settings = settings
+        self._orphan = orphan
+        self._most_bytes = min(REPLAY_BYTES, most_bytes)
+        self._read_to = 0
+        self._damage: set[Damage] = set()
+
+    @property
+    def unread(self) -> bool:
+        """Whether there is anything to read."""
+        return self._read_to < self._journal.size
+
+    def rewind(self) -> None:
+        """Begin again with the first document, for a new pipeline."""
+        self._read_to, self.stopped = 0, False
+
+    def read_into(self, pipeline: Pipeline, beyond: Iterable[tuple[str, Any]] = ()) -> None:
+        """Feed a pipeline, and have it deliver.
+
+        Parameters
+        ----------
+        pipeline : Pipeline
+            The same one until `rewind`.
+        beyond : iterable of (str, dict)
+            Documents that came after those in the journal.
+
+        Raises
+        ------
+        StorageError
+            If something cannot be delivered; call this again.
+        JournalError
+            If there is no start document in the journal of an orphan.
+        """
+        pipeline.delivery.deliver()  # what was fed before, but failed
+        with self._journal.documents() as reader:
+            for entry in reader.since(self._read_to):
+                self._tell_damage(reader, pipeline)
+                self._feed(entry.name, entry.doc, pipeline)
+                self._read_to = entry.end
+                backlog = pipeline.backlog
+                if backlog.rows >= REPLAY_ROWS or backlog.nbytes > self._most_bytes:
+                    pipeline.delivery.deliver()
+            self._tell_damage(reader, pipeline)
+            self._read_to = max(self._read_to, reader.size - reader.torn)
+        for name, doc in beyond:
+            self._feed(name, doc, pipeline)
+        if self._orphan and not pipeline.writer.started:
+            raise JournalError(
+                f"The journal {self._journal.path} has lost its start document.",
+                hint="`bluesky-tiled-writer export` gives the documents that it has.",
+            )
+        if self._orphan and not self.stopped:
+            self._stop_for_the_dead(pipeline)
+        pipeline.delivery.deliver()
+
+    def _feed(self, name: str, doc: Any, pipeline: Pipeline) -> None:
+        if name == NOTE:
+            pipeline.writer.notes.append(str(doc))
+            return
+        try:
+            pipeline.feed(name, doc)
+        except DocumentError as error:  # whoever sent it was told
+            logger.debug("Run %s: %s", self._uid, error)
+            return
+        except Exception:  # as above, but it was a defect, here or in a normalizer
+            logger.exception("Run %s: a %s document was left out", self._uid, name)
+            return
+        if name == "stop":
+            self.stopped = True
+        if name == "start" and (self._orphan or self._has_gaps()):
+            # What the journal lacks must not be taken for rows that should not be there.
+            pipeline.backlog.add(Perform(CheckHeld(self._uid, self._rows_before_damage)))
+
+    # -- damage ---------------------------------------------------------------------------------
+
+    def _tell_damage(self, reader: JournalReader, pipeline: Pipeline) -> None:
+        """Say in the log, and in the notes of the run, what cannot be read of the journal."""
+        for damage in reader.damage:
+            if damage not in self._damage:
+                self._damage.add(damage)
+                logger.error("Run %s: its journal is damaged: %s", self._uid, damage)
+        notes = pipeline.writer.notes
+        for damage in reader.gaps:
+            self.lost = True
+            note = (
+                f"The journal of this run was damaged from byte {damage.start} to {damage.end}:"
+                " documents may be missing here."
+            )
+            if note not in notes:
+                notes.append(note)
+
+    def _has_gaps(self) -> bool:
+        with self._journal.documents() as reader:
+            for _ in reader.frames():
+                pass
+            return bool(reader.gaps)
+
+    def _rows_before_damage(self) -> dict[str, int]:
+        """Rows of each stream whose ordinals are sure: beyond a gap, nobody knows them."""
+        with self._journal.documents() as reader:
+            whole = takewhile(lambda _: not reader.gaps, reader)
+            return count_rows(((entry.name, entry.doc) for entry in whole), self._settings)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _stop_for_the_dead(self, pipeline: Pipeline) -> None:
+        """Finish a run whose process is gone; the journal gets the stop document, too."""
+        reason = "The process that took this run ended before the run did."
+        stop = interrupted_stop(self._uid, reason, pipeline.writer.num_events)
+        note = f"{reason} bluesky-tiled-writer stored what was measured, and this stop document."
+        self.interrupted = True
+        for name, doc in ((NOTE, note), ("stop", stop)):
+            with suppress(JournalError):  # a later attempt makes another one
+                self._journal.append(name, doc)
+            self._feed(name, doc, pipeline)
+        if not self.stopped:  # a normalizer does not know what to do with it, either
+            pipeline.writer("stop", stop)
+            self.stopped = True
+        self._read_to = self._journal.size
+
+
+def interrupted_stop(uid: str, reason: str, num_events: dict[str, int]) -> dict[str, Any]:
+    """A stop document for a run that has none."""
+    return {
+        "uid": str(uuid.uuid4()),
+        "time": time.time(),
+        "run_start": uid,
+        "exit_status": "fail",
+        "reason": reason,
+        "num_events": num_events,
+    }
