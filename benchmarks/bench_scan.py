@@ -101,7 +101,8 @@ def read_ages(uri: str) -> None:
 
 def ages(engine: RunEngine, writer: Writer, uri: str, points: int) -> list[float]:
     with other_process(READER, Path(__file__).parent, uri) as (reader, _):
-        assert reader.stdin and reader.stdout
+        assert reader.stdin
+        assert reader.stdout
 
         def tell(name: str, doc: dict[str, Any]) -> None:
             reader.stdin.write(json.dumps([doc["uid"], points]) + "\n")
