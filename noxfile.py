@@ -81,7 +81,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run every benchmark, or those named: ``nox -s bench -- benchmarks/bench_rows.py``."""
+    """Run every benchmark, or those named: ``nox -s bench -- benchmarks/bench_scan.py``."""
     session.install("-e", ".[bench]")
     for path in session.posargs or sorted(map(str, Path("benchmarks").glob("bench_*.py"))):
         session.run("python", path)

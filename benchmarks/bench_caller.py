@@ -1,9 +1,15 @@
-"""What one event costs the caller: the RunEngine waits this long at every point of a scan."""
+"""What one event costs the caller: the RunEngine waits this long at every point of a scan.
+
+With the default settings, once as fast as the writer takes events, where whatever it does in the
+background competes for the interpreter, and once at the pace of a fast scan. At last with settings
+at which nothing is sent.
+"""
 
 from __future__ import annotations
 
 import argparse
 import gc
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,19 +26,28 @@ NEVER = 10**9
 Writer = Callable[[str, dict[str, Any]], object]
 
 
-def seconds_per_event(writer: Writer, events: int) -> float:
+def seconds_per_event(writer: Writer, events: int, rate: float | None = None) -> float:
     run = Run()
     docs = list(run.events(events))
 
-    def send() -> None:
-        for name, doc in docs:
+    def send() -> float:
+        return seconds(lambda: [writer(name, doc) for name, doc in docs])
+
+    def send_at_rate() -> float:
+        total = 0.0
+        start = time.perf_counter()
+        for i, (name, doc) in enumerate(docs):
+            time.sleep(max(0.0, start + i / rate - time.perf_counter()))
+            before = time.perf_counter()
             writer(name, doc)
+            total += time.perf_counter() - before
+        return total
 
     for name, doc in run.opening():
         writer(name, doc)
     gc.freeze()  # a RunEngine does not keep its documents for the collector to walk over
     try:
-        elapsed = seconds(send)
+        elapsed = send_at_rate() if rate else send()
     finally:
         gc.unfreeze()
     for name, doc in run.closing():
@@ -46,30 +61,36 @@ def main() -> None:
     parser.add_argument(
         "--peer-events", type=int, default=10_000, help="for the peer: one batch of its default"
     )
+    parser.add_argument("--rate", type=float, default=1000.0, help="events a second, when paced")
+    parser.add_argument("--paced-events", type=int, default=2500)
     parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args()
 
     with tiled_server() as uri, journals() as directory:
         client = from_uri(uri)
 
-        def ours(**more: Any) -> float:
+        def ours(events: int, rate: float | None = None, **more: Any) -> float:
             with TiledWriter(
                 client, journal_directory=directory, timeout=PATIENCE, **more
             ) as writer:
-                return seconds_per_event(writer, options.events)
+                return seconds_per_event(writer, events, rate)
 
-        def peer(**more: Any) -> float:
-            return seconds_per_event(PeerWriter(client, **more), options.peer_events)
+        def peer(events: int, rate: float | None = None, **more: Any) -> float:
+            return seconds_per_event(PeerWriter(client, **more), events, rate)
 
         never_sent = {"batch_size": NEVER, "flush_interval": NEVER}
+        paced = (options.paced_events, options.rate)
+        pace = f"default, {options.rate:.0f} events/s"
         candidates: dict[str, Callable[[], float]] = {
-            "ours, default": ours,
-            "peer, default": peer,
-            "ours, nothing sent": partial(ours, **never_sent),
-            "peer, nothing sent": partial(peer, batch_size=NEVER),
+            "ours, default": partial(ours, options.events),
+            "peer, default": partial(peer, options.peer_events),
+            f"ours, {pace}": partial(ours, *paced),
+            f"peer, {pace}": partial(peer, *paced),
+            "ours, nothing sent": partial(ours, options.events, **never_sent),
+            "peer, nothing sent": partial(peer, options.peer_events, batch_size=NEVER),
         }
         cost = medians(candidates, options.repetitions)
-    for settings in ("default", "nothing sent"):
+    for settings in ("default", pace, "nothing sent"):
         ours_s, peer_s = cost[f"ours, {settings}"], cost[f"peer, {settings}"]
         print(
             f"caller, {settings}: ours {ours_s * 1e6:.1f} us, peer {peer_s * 1e6:.0f} us, "

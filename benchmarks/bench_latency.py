@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=10)
     parser.add_argument("--exposure", type=float, default=0.1, help="seconds a point")
     parser.add_argument("--delay", type=float, default=PROXY_DELAY, help="seconds a request")
-    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args()
     engine = RunEngine({})
     uids: list[str] = []
@@ -75,7 +75,7 @@ def main() -> None:
             }
             for candidate in candidates.values():  # what comes only once in a process
                 candidate()
-            time = medians(candidates, options.repetitions)
+            time = medians(candidates, options.repetitions, {"live peer": 5})
             extra = {name: time[name] - time["bare"] for name in candidates}
             print(
                 f"  {exposure} s a point: ours {time['ours']:.2f} s, peer {time['peer']:.2f} s, "

@@ -72,8 +72,10 @@ def documents(path: Path, keys: int, rows: int) -> tuple[str, list[Pair]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keys", type=int, default=500)
-    parser.add_argument("--serial-keys", type=int, default=500, help="for one connection")
-    parser.add_argument("--peer-keys", type=int, default=100, help="for the peer")
+    parser.add_argument(
+        "--serial-keys", type=int, default=200, help="for one connection, scaled up to --keys"
+    )
+    parser.add_argument("--peer-keys", type=int, default=50, help="for the peer, likewise")
     parser.add_argument("--rows", type=int, default=10)
     parser.add_argument("--delay", type=float, default=PROXY_DELAY, help="seconds a request")
     options = parser.parse_args()
