@@ -16,6 +16,9 @@ from .batch import Batch, Page, Rows
 from .errors import InvalidDocument
 from .schema import Declared
 
+SAY_AGAIN = 8
+"""How often it is said, while as many rows come again, that they should be stored."""
+
 BYTES_A_VALUE = 32
 """About what a number in a list takes: the object, and the place in the list."""
 
@@ -108,8 +111,8 @@ class Intake:
         Returns
         -------
         bool
-            Whether there are as many rows now as should be stored together, since they were last
-            taken or since this was last said.
+            Whether there are as many rows now as should be stored together. It is not said with
+            every event after that, but often enough to keep memory in bounds.
         """
         with self._lock:
             try:
@@ -139,8 +142,8 @@ class Intake:
         return max(1, min(self._batch_size, self._batch_bytes // self.row_bytes))
 
     def _say_ready(self, pending: int) -> bool:
-        self._ready_rows = pending + self._batch_rows
-        self._ready_bytes = self.array_bytes + self._batch_bytes
+        self._ready_rows = pending + max(1, self._batch_rows // SAY_AGAIN)
+        self._ready_bytes = self.array_bytes + max(1, self._batch_bytes // SAY_AGAIN)
         return True
 
     def _in_order(self, doc: Mapping[str, Any]) -> tuple[Rows, list[Any]]:
