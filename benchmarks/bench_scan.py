@@ -12,11 +12,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import httpx
 from bluesky import RunEngine
 from bluesky import plan_stubs as bps
 from bluesky import plans as bp
 from bluesky_tiled_plugins import TiledWriter as PeerWriter
-from common import journals, medians, other_process, tiled_server
+from common import journals, medians, other_process, server_for_readers, tiled_server
 from ophyd.sim import det, motor
 from tiled.client import from_uri
 
@@ -31,6 +32,11 @@ read_ages(sys.argv[2])
 PAUSE = 0.01
 """Seconds between points where the age of rows is measured: the scan is to outlast several
 flushes."""
+LOOK_EVERY = 0.1
+"""Seconds between two reads: it adds to the age, but with more of them the database would refuse
+appends for the reads that are under way, and the age would be that of the second attempt."""
+GIVE_UP = 60.0
+"""Seconds after its last row that the reader waits for more."""
 
 Writer = Callable[[str, dict[str, Any]], object]
 
@@ -85,17 +91,19 @@ def read_ages(uri: str) -> None:
     uid, points = json.loads(sys.stdin.readline())
     ages: list[float] = []
     table = None
-    while len(ages) < points:
+    deadline = time.monotonic() + GIVE_UP
+    while len(ages) < points and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY)
         try:
             if table is None:
                 table = client[uid]["primary"].base["internal"]
             times = table.read(["time"])["time"]
-        except (KeyError, ValueError):  # not there yet, or without a row
-            time.sleep(0.02)
+        except (KeyError, ValueError, httpx.HTTPError):  # not there yet, or busy with an append
             continue
         now = time.time()
-        ages += [now - taken for taken in times[len(ages) :]]
-        time.sleep(0.02)
+        if len(times) > len(ages):
+            ages += [now - taken for taken in times[len(ages) :]]
+            deadline = time.monotonic() + GIVE_UP
     print(json.dumps(ages), flush=True)
 
 
@@ -111,7 +119,10 @@ def ages(engine: RunEngine, writer: Writer, uri: str, points: int) -> list[float
         token = engine.subscribe(tell, "start")
         scan(engine, writer, points, PAUSE)
         engine.unsubscribe(token)
-        return list(json.loads(reader.stdout.readline()))
+        found = list(json.loads(reader.stdout.readline()))
+    if len(found) != points:
+        raise RuntimeError(f"{len(found)} of {points} rows could be read")
+    return found
 
 
 def main() -> None:
@@ -141,6 +152,14 @@ def main() -> None:
         bare(), ours()  # what comes only once in a process
         candidates = {"bare": bare, "ours": ours, "peer": peer}
         cost = medians(candidates, options.repetitions, {"peer": options.peer_every})
+
+    with (
+        server_for_readers() as uri,
+        journals() as directory,
+        TiledWriter(from_uri(uri), journal_directory=directory) as writer,
+    ):
+        scan(engine, writer, options.points)
+        writer.flush()
         old = ages(engine, writer, uri, options.points)
 
     print(

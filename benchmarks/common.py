@@ -34,6 +34,24 @@ with SimpleTiledServer(readable_storage=sys.argv[1:] or None) as server:
     print(server.uri, flush=True)
     sys.stdin.read()
 """
+SERVER_ON_SQLITE = """
+import sys, tempfile, uvicorn
+from tiled.catalog import from_uri
+from tiled.config import Authentication
+from tiled.server.app import build_app
+from tiled.server.simple import ThreadedServer
+with tempfile.TemporaryDirectory() as directory:
+    catalog = from_uri(
+        directory + "/catalog.db",
+        writable_storage=[directory + "/data", f"sqlite:///{directory}/tables.db"],
+        init_if_not_exists=True,
+    )
+    app = build_app(catalog, authentication=Authentication(single_user_api_key="secret"))
+    config = uvicorn.Config(app, port=0, loop="asyncio", log_level="error")
+    with ThreadedServer(config).run_in_thread() as url:
+        print(f"{url}/api/v1?api_key=secret", flush=True)
+        sys.stdin.read()
+"""
 PROXY = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -138,6 +156,17 @@ def tiled_server(*readable: Path) -> Iterator[str]:
     It may read the files below the directories `readable`.
     """
     with other_process(SERVER, *readable) as (_, uri):
+        yield uri
+
+
+@contextmanager
+def server_for_readers() -> Iterator[str]:
+    """The URI of a server that keeps tables in SQLite: one may read them while they grow.
+
+    With those of `tiled_server`, in DuckDB, all requests share a connection. A read at the moment
+    of an append fails, and at times the append never ends.
+    """
+    with other_process(SERVER_ON_SQLITE) as (_, uri):
         yield uri
 
 
