@@ -216,7 +216,6 @@ class TiledSink:
         for node in nodes:
             if (stored := self._nodes.get(node.path)) is not None:
                 stored.delete()
-                del self._nodes[node.path]
 
     def _read(self, path: Path, rows: int) -> Content:
         """The first rows of a node, which are those that its stream has stored so far."""
