@@ -365,7 +365,8 @@ class StoredRun:
             )
 
     def _take_beyond(self) -> Iterator[tuple[str, Any]]:
-        while self._beyond:
+        # The journal first: it may have grown since it was opened, before it failed.
+        while self._beyond and not (self._from_journal and self._from_journal.unread):
             yield self._beyond.popleft()
 
     def sync(self) -> None:
