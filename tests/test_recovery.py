@@ -184,7 +184,7 @@ def test_a_finished_run_is_recognised_however_long_its_journal_is(
     journals: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bluesky_tiled_writer.stored_run.REPLAY_ROWS", 2)
+    monkeypatch.setattr("bluesky_tiled_writer.journal_feed.REPLAY_ROWS", 2)
     run = rich_run()
     store(client, run.docs)
     leave_journal(journals, client, run.docs)
