@@ -34,7 +34,12 @@ def tests(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Try every fault at every request, and a hundred kills; ``tests`` has a selection."""
     session.install("-e", ".[test]")
-    session.run("pytest", "tests/faults", *session.posargs, env={"FAULTS": "long"})
+    paths = session.posargs or [
+        "tests/faults",
+        "tests/test_model.py",
+        "tests/test_recovery_fuzz.py",
+    ]
+    session.run("pytest", *paths, env={"FAULTS": "long"})
 
 
 @nox.session

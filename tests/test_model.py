@@ -372,7 +372,7 @@ def run_machine(world: World, examples: int, steps: int) -> None:
 
 
 def test_every_row_is_stored_once_by_any_sink() -> None:
-    run_machine(MemoryWorld(), examples=1000 if LONG else 100, steps=30)
+    run_machine(MemoryWorld(), examples=1000 if LONG else 40, steps=30)
 
 
 @pytest.fixture
@@ -383,4 +383,4 @@ def tiled_world(tmp_path: Path) -> Iterator[TiledWorld]:
 
 
 def test_every_row_is_stored_once_in_tiled(tiled_world: TiledWorld) -> None:
-    run_machine(tiled_world, examples=300 if LONG else 12, steps=20)
+    run_machine(tiled_world, examples=300 if LONG else 6, steps=20)

@@ -7,6 +7,7 @@ of journals cheap; a few go to Tiled in this process.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -165,7 +166,10 @@ def flipped(where: float, bits: int) -> Damage:
 
 PLACES = st.floats(0.0, 1.0, exclude_max=True)
 STORED = st.integers(0, 10)
-fuzz = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = os.environ.get("FAULTS") == "long"
+fuzz = settings(
+    max_examples=1000 if LONG else 60, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @fuzz
@@ -196,7 +200,7 @@ def tiled_world(tmp_path: Path) -> Iterator[TiledWorld]:
 
 
 def test_damaged_journals_of_runs_in_tiled(tiled_world: TiledWorld) -> None:
-    @settings(fuzz, max_examples=15)
+    @settings(fuzz, max_examples=100 if LONG else 5)
     @given(
         damage=st.one_of(
             st.builds(truncated, PLACES), st.builds(flipped, PLACES, st.integers(1, 255))

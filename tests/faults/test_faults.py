@@ -122,7 +122,7 @@ def test_a_request_that_goes_wrong_costs_and_doubles_no_row(
     assert rule.met == 1, "the request that was to go wrong was never sent"
 
 
-@pytest.mark.parametrize("fault", FAULTS if LONG else ["dropped after", "503 before"])
+@pytest.mark.parametrize("fault", FAULTS if LONG else ["dropped after"])
 def test_faults_in_a_row_cost_and_double_no_row(
     proxy: Proxy,
     client: Container,
