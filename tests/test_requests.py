@@ -186,6 +186,7 @@ def test_a_refused_document_costs_no_request(client: Container, request_log: Req
     writer = TiledWriter(client)
     run = scalar_run()
     emit(run.docs[:3], writer)
+    assert writer.flush()
     name, event = run.docs[3]
     with request_log(client) as requests:
         for wrong in ({**event, "descriptor": "nobody"}, {**event, "data": {"surprise": 1}}):
