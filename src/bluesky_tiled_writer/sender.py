@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -345,19 +346,17 @@ class Sender:
 
     def together(self, functions: Sequence[Callable[[], None]]) -> None:
         """Call functions at the same time; raises one of their errors when all have ended."""
-        if len(functions) < 2 or self._connections < 2:
+        futures = []
+        if len(functions) > 1 and self._connections > 1:
+            if self._pool is None:
+                name = "bluesky-tiled-writer"
+                self._pool = ThreadPoolExecutor(self._connections, thread_name_prefix=name)
+            # At the end of the interpreter, pools take nothing any more.
+            with suppress(RuntimeError):
+                futures = [self._pool.submit(function) for function in functions]
+        if not futures:
             for function in functions:
                 function()
-            return
-        if self._pool is None:
-            name = "bluesky-tiled-writer"
-            self._pool = ThreadPoolExecutor(self._connections, thread_name_prefix=name)
-        try:
-            futures = [self._pool.submit(function) for function in functions]
-        except RuntimeError:  # the interpreter is about to end, and pools take nothing any more
-            for function in functions:
-                function()
-            return
         errors = [error for future in futures if (error := future.exception()) is not None]
         # One that cannot be worked around counts more than one that can.
         for error in sorted(errors, key=lambda error: isinstance(error, StorageUnsupported)):

@@ -41,8 +41,6 @@ class Store:
         Seconds that anybody waits, unless they say otherwise.
     max_pending_bytes : int
         Bytes of rows of a run in memory, at most.
-    write_through : bool
-        Whether each document is to be in Tiled when the call returns that brings it.
     to_the_end : bool
         Whether a run is waited for until all is done, and not only until it can be read.
     """
@@ -56,7 +54,6 @@ class Store:
         journals: JournalDirectory | None,
         timeout: float,
         max_pending_bytes: int,
-        write_through: bool = False,
         to_the_end: bool = False,
     ) -> None:
         self.server = server
@@ -65,7 +62,6 @@ class Store:
         self._journals = journals
         self._timeout = timeout
         self._max_pending = max_pending_bytes
-        self._write_through = write_through
         self._to_the_end = to_the_end
         self._runs: dict[str, StoredRun] = {}
         self._rows_of_forgotten = 0
@@ -135,13 +131,9 @@ class Store:
                 self._rows_of_forgotten += run.rows_stored
                 del self._runs[uid]
 
-    def take(self, run: StoredRun, name: str, doc: Any) -> None:
-        """Take a document of a run; with write-through, wait until it is in Tiled."""
+    def write_through(self, run: StoredRun, name: str, doc: Any) -> None:
+        """Take a document of a run, and wait until it is in Tiled."""
         run.take(name, doc)
-        if self._write_through and name != "stop":
-            self._wait_through(run)
-
-    def _wait_through(self, run: StoredRun) -> None:
         target = run.taken
         self._sender.hasten(run)
         if run.must_vouch:
@@ -169,7 +161,7 @@ class Store:
                 raise run.error
         elif not run.stored and self._timeout > 0:
             run.back_up(self._sender.last_error)
-            where = "memory" if run.journal is None or run.journal_failure else "its journal"
+            where = "its journal" if run.journaled else "memory"
             logger.warning("Run %s is not in Tiled yet; it waits in %s.", run.uid, where)
 
     def _is_stored(self, run: StoredRun) -> bool:
@@ -282,7 +274,7 @@ class Store:
 
     def recover_soon(self) -> None:
         """Have the sender look for runs that other processes left, if there is any journal."""
-        if self._journals is not None and self._journals.journals():
+        if self._journals is not None and not self._journals.is_empty:
             self._sender.add(OrphanSearch(self._journals, self.server, self._adopt))
 
     def recover(self, timeout: float | None) -> list[Recovery]:

@@ -194,9 +194,14 @@ class StoredRun:
             raise self.error
 
     @property
+    def journaled(self) -> bool:
+        """Whether the journal has every document so far."""
+        return self._journal is not None and self._journal_failure is None
+
+    @property
     def must_tell(self) -> bool:
         """Whether nobody but the caller can be told of a failure."""
-        return self._backup is None and (self._journal is None or self._journal_failure is not None)
+        return self._backup is None and not self.journaled
 
     @property
     def must_vouch(self) -> bool:
@@ -276,7 +281,7 @@ class StoredRun:
             return
         backlog = self._pipeline.backlog
         if backlog.nbytes > self._max_pending:
-            if self._can_begin_again:
+            if self.journaled:
                 self._fall_behind()
                 return
             self._hold_up()
@@ -371,7 +376,7 @@ class StoredRun:
 
     def sync(self) -> None:
         """Have the journal be on the disk, and not only with the operating system."""
-        if self._journal is None or self._journal_failure is not None:
+        if self._journal is None or not self.journaled:
             return
         try:
             self._journal.sync()
@@ -410,14 +415,10 @@ class StoredRun:
 
     # -- what the sender decides ----------------------------------------------------------------
 
-    @property
-    def _can_begin_again(self) -> bool:
-        return self._journal is not None and self._journal_failure is None
-
     def begin_again(self, error: StorageError) -> None:
         """Send the run once more from its first document, leaving out what Tiled holds."""
         self._restarts += 1
-        if not self._can_begin_again or self._restarts > MAX_RESTARTS:
+        if not self.journaled or self._restarts > MAX_RESTARTS:
             self.set_aside(error)
             return
         self._feed = Feed.ANEW

@@ -160,10 +160,9 @@ class TiledWriter(DocumentRouter):
             journals=journals,
             timeout=timeout,
             max_pending_bytes=max_pending_bytes,
-            write_through=batch_size <= 1,
             to_the_end=local,
         )
-        self._take = self._store.take if batch_size <= 1 else StoredRun.take
+        self._take = self._store.write_through if batch_size <= 1 else StoredRun.take
         self._routes: Routes[StoredRun] = Routes()
         self._by_descriptor = self._routes.by_descriptor
         self._validate = bool(validate)

@@ -96,6 +96,11 @@ class JournalDirectory:
         known = [info for path in self._paths() if (info := _inspect(path)) is not None]
         return sorted(known, key=lambda i: (i.header is None, i.header and i.header.since, i.path))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no journal, without a look into any."""
+        return next(self.path.glob(f"*{SUFFIX}"), None) is None
+
     def _paths(self) -> list[Path]:
         return sorted(self.path.glob(f"*{SUFFIX}"))
 

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -219,18 +220,10 @@ class JournalFile:
         JournalError
             If the file cannot be renamed, or is the parent process's.
         """
-        with self._sync_lock, self._append_lock:
-            if os.getpid() != self._pid or self._file.closed:
-                raise self._refusal()
-            if os.name == "nt":  # which renames no open file
-                self._file.close()
-            kept = self.path.with_name(f"{self.path.stem}-{time.time_ns()}{DAMAGED_SUFFIX}")
-            try:
-                with journal_errors("renamed", self.path):
-                    self.path.rename(kept)
-            finally:
-                self._close()
-            return kept
+        kept = self.path.with_name(f"{self.path.stem}-{time.time_ns()}{DAMAGED_SUFFIX}")
+        with self._last_act("renamed"):
+            self.path.rename(kept)
+        return kept
 
     def remove(self) -> None:
         """Delete the journal, and close it.
@@ -240,14 +233,20 @@ class JournalFile:
         JournalError
             If the file cannot be deleted, or is the parent process's.
         """
+        with self._last_act("deleted"):
+            self.path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _last_act(self, done: str) -> Iterator[None]:
+        """Do something to the file while it is locked, so that nobody adopts it; then close it."""
         with self._sync_lock, self._append_lock:
             if os.getpid() != self._pid or self._file.closed:
                 raise self._refusal()
-            if os.name == "nt":  # which deletes no open file
+            if os.name == "nt":  # which renames and deletes no open file
                 self._close()
             try:
-                with journal_errors("deleted", self.path):
-                    self.path.unlink(missing_ok=True)  # still locked: nobody adopts it
+                with journal_errors(done, self.path):
+                    yield
             finally:
                 self._close()
 
