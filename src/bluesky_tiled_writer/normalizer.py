@@ -95,6 +95,7 @@ class RunNormalizer(DocumentRouter):
         self._untouched: set[str] = set()
         self._tokens = count()
         self._sees_events = type(self).event is not RunNormalizer.event
+        self._sees_emitted = type(self).emit is not RunNormalizer.emit
 
     def __call__(self, name: str, doc: Any, validate: bool = False) -> tuple[str, Any]:
         """Process a document; events take the short way."""
@@ -208,7 +209,11 @@ class RunNormalizer(DocumentRouter):
         patch = self.patches.get("event") if self.patches else None
         descriptor = doc.get("descriptor")
         if patch is None and descriptor in self._untouched:
-            self.emit("event", doc)
+            if self._sees_emitted:
+                self.emit("event", doc)
+                return
+            for func in self._for_events:
+                func("event", doc)
             return
         facts = self._facts.get(descriptor)
         references: Document = {}

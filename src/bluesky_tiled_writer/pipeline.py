@@ -81,7 +81,7 @@ class Pipeline:
                 patches=dict(settings.patches),
                 spec_to_mimetype=dict(settings.spec_to_mimetype),  # type: ignore[call-arg]
             )
-            normalizer.subscribe(self.writer)
+            normalizer.subscribe(self.writer.__call__)  # bound: Python calls it faster
             self.feed = normalizer
             own_call = type(normalizer).__call__ is not RunNormalizer.__call__
             self.event = (lambda doc: normalizer("event", doc)) if own_call else normalizer.event

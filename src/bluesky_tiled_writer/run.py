@@ -131,10 +131,15 @@ class RunWriter(DocumentRouter):
 
     def __call__(self, name: str, doc: Any, validate: bool = False) -> tuple[str, Any]:
         """Process a document; events take the short way."""
-        if name == "event":
-            self.event(doc)
-            return name, doc
-        return super().__call__(name, doc, validate)
+        if name != "event":
+            return super().__call__(name, doc, validate)
+        try:
+            intake = self._by_descriptor[doc["descriptor"]].intake
+        except KeyError:
+            raise self._unknown_descriptor("event", doc) from None
+        if intake.event(doc):
+            self._on_ready()
+        return name, doc
 
     def start(self, doc: RunStart) -> None:
         """Create the container of the run."""
@@ -194,12 +199,7 @@ class RunWriter(DocumentRouter):
 
     def event(self, doc: Any) -> Any:
         """Take one event into its stream."""
-        try:
-            intake = self._by_descriptor[doc["descriptor"]].intake
-        except KeyError:
-            raise self._unknown_descriptor("event", doc) from None
-        if intake.event(doc):
-            self._on_ready()
+        self("event", doc)
 
     def event_page(self, doc: Any) -> Any:
         """Take a page of events into its stream."""

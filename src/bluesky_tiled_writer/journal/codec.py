@@ -55,10 +55,17 @@ class Foreign:
 
 
 class Encoder:
-    """Encodes values, one after the other, with one packer; not for several threads at once."""
+    """Encodes values, one after the other, with one packer; not for several threads at once.
+
+    Attributes
+    ----------
+    pack : callable
+        Does what `encode` does, without a function call around it; where it raises anything,
+        `encode` has to say what became of the value.
+    """
 
     def __init__(self) -> None:
-        self._pack = _packer()
+        self.pack = _packer()
 
     def encode(self, value: Any) -> bytes:
         """Turn a value into bytes.
@@ -70,7 +77,7 @@ class Encoder:
         """
         try:
             try:
-                return self._pack(value)
+                return self.pack(value)
             except UnicodeEncodeError:  # lone surrogates, for which every other text would pay
                 return _pack(value)
         except Exception as error:

@@ -58,7 +58,8 @@ class JournalFile:
         self._file = file
         self._fd = file.fileno()
         self._marker = marker
-        self._encode = Encoder().encode
+        self._encoder = Encoder()
+        self._pack = self._encoder.pack
         self._pid = os.getpid()
         self._failure: JournalError | None = None
         self._refuses = False  # whatever the reason: one look for what every document waits for
@@ -160,15 +161,25 @@ class JournalFile:
         JournalError
             If it was not written; nothing of it was. Nor will be any other, see the class.
         """
-        with self._append_lock:
+        lock = self._append_lock
+        lock.acquire()  # what `with` does takes longer, and every event of a scan comes by here
+        try:
             if self._refuses:
                 raise self._refusal()
             try:
-                payload = self._encode([name, doc])
-            except CodecError as error:
-                self._fail(JournalError(f"The journal cannot hold the {name} document: {error}"))
-                raise self._refusal() from error
+                payload = self._pack([name, doc])
+            except Exception:
+                payload = self._encode(name, doc)
             self._write(encode_frame(self._marker, self.size, payload))
+        finally:
+            lock.release()
+
+    def _encode(self, name: str, doc: Any) -> bytes:
+        try:
+            return self._encoder.encode([name, doc])
+        except CodecError as error:
+            self._fail(JournalError(f"The journal cannot hold the {name} document: {error}"))
+            raise self._refusal() from error
 
     def _fail(self, failure: JournalError) -> None:
         self._failure, self._refuses = failure, True

@@ -32,7 +32,8 @@ MAX_HEADER = 2**16
 HEADER = struct.Struct(f"<{len(MAGIC)}sH{MARKER_SIZE}sII")
 HEAD = struct.Struct(f"<{MARKER_SIZE}sIII")
 """Of a frame: marker, size of the payload, its checksum, checksum of the head."""
-_PLACE = struct.Struct("<QII")
+_head = HEAD.pack
+_place = struct.Struct("<QII").pack
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,7 @@ def _decode_header(version: int, payload: bytes) -> Header:
 def encode_frame(marker: bytes, offset: int, payload: bytes) -> bytes:
     """The frame that goes to an offset in the file of a journal."""
     size, checksum = len(payload), crc32(payload)
-    place = crc32(_PLACE.pack(offset, size, checksum))
-    return HEAD.pack(marker, size, checksum, place) + payload
+    return _head(marker, size, checksum, crc32(_place(offset, size, checksum))) + payload
 
 
 def parse_head(marker: bytes, offset: int, head: bytes) -> tuple[int, int] | None:
@@ -123,6 +123,6 @@ def parse_head(marker: bytes, offset: int, head: bytes) -> tuple[int, int] | Non
     if len(head) != HEAD.size:
         return None
     found, size, checksum, place = HEAD.unpack(head)
-    if found != marker or place != crc32(_PLACE.pack(offset, size, checksum)):
+    if found != marker or place != crc32(_place(offset, size, checksum)):
         return None
     return size, checksum
