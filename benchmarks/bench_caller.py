@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from bluesky_tiled_plugins import TiledWriter as PeerWriter
-from common import PATIENCE, Run, journals, medians, seconds, tiled_server
+from common import PATIENCE, Pair, Run, journals, medians, seconds, tiled_server
 from tiled.client import from_uri
 
 from bluesky_tiled_writer import TiledWriter
@@ -26,6 +26,11 @@ AT_ONCE = 100
 """Events that are made, then sent."""
 
 Writer = Callable[[str, dict[str, Any]], object]
+
+
+def send(writer: Writer, pairs: list[Pair]) -> None:
+    for name, doc in pairs:
+        writer(name, doc)
 
 
 def seconds_per_event(writer: Writer, events: int, rate: float | None = None) -> float:
@@ -43,7 +48,7 @@ def seconds_per_event(writer: Writer, events: int, rate: float | None = None) ->
         some = list(islice(docs, 1 if rate else AT_ONCE))
         if rate:
             time.sleep(max(0.0, start + first / rate - time.perf_counter()))
-        total += seconds(lambda: [writer(name, doc) for name, doc in some])
+        total += seconds(partial(send, writer, some))
     for name, doc in run.closing():
         writer(name, doc)
     return total / events

@@ -296,7 +296,7 @@ def test_ctrl_c_while_stop_waits_leaves_a_writer_that_goes_on(
     emit(run.docs[:-1], writer)
 
     def press() -> None:
-        wait_until(lambda: writer._store._runs[run.uid].stopped)
+        wait_until(lambda: any(r.uid == run.uid and r.stopped for r in writer._store._runs))
         time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -27,7 +27,7 @@ from tiled.client.container import Container
 from tree import read_arrow
 
 from bluesky_tiled_writer.errors import (
-    JournalIncomplete,
+    DocumentsIncomplete,
     OutOfStep,
     RunComplete,
     RunExists,
@@ -131,10 +131,10 @@ class MemorySink:
                 pass
 
     def _check_held(self, step: CheckHeld) -> None:
-        known = step.rows()
+        known = step.documents().rows if step.documents else {}
         for path, rows in self.world.nodes.items():
             if path[0] == step.run and len(rows) > known.get(path[1], 0):
-                raise JournalIncomplete("not to be deleted")
+                raise DocumentsIncomplete("not to be deleted")
 
     def _append(self, path: tuple[str, ...], start: int, rows: list[Any]) -> None:
         there = self.world.nodes.setdefault(path, [])

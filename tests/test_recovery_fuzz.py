@@ -24,7 +24,7 @@ from servers import Storage, in_process
 from test_model import MemoryWorld, Process, TiledWorld, World
 from tiled.client import from_context
 
-from bluesky_tiled_writer.errors import JournalError, JournalIncomplete
+from bluesky_tiled_writer.errors import DocumentsIncomplete, JournalError
 from bluesky_tiled_writer.journal import JournalDirectory
 from bluesky_tiled_writer.stored_run import StoredRun
 
@@ -114,7 +114,7 @@ def assert_told(outcome: Outcome) -> None:
     if outcome.run is None:  # nobody knows whose it is
         assert outcome.kept == [".journal"]
     elif outcome.run.error is not None:
-        assert isinstance(outcome.run.error, JournalIncomplete | JournalError)
+        assert isinstance(outcome.run.error, DocumentsIncomplete | JournalError)
         assert outcome.kept == [".journal"]
         assert any("was set aside" in message for message in outcome.logged)
     else:
@@ -247,7 +247,7 @@ def test_a_damaged_row_that_tiled_holds_is_not_deleted_there(world: World, numbe
     assert outcome.after == outcome.before == [*range(7)]
     assert not outcome.stopped
     assert outcome.run is not None
-    assert isinstance(outcome.run.error, JournalIncomplete)
+    assert isinstance(outcome.run.error, DocumentsIncomplete)
     assert_told(outcome)
 
 
@@ -257,5 +257,5 @@ def test_rows_that_went_to_tiled_but_not_to_the_journal_are_not_deleted_there(
     """As after a full disk: the run went on from memory, and its process ended then."""
     outcome = recover(world, measured(True), 8, truncated(0.6))
     assert outcome.after == outcome.before == [*range(7)]
-    assert isinstance(outcome.run and outcome.run.error, JournalIncomplete)
+    assert isinstance(outcome.run and outcome.run.error, DocumentsIncomplete)
     assert_told(outcome)

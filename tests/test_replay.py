@@ -38,6 +38,9 @@ class ScriptedWriter:
         if name == "stop" and self.errors:
             raise self.errors.pop(0)
 
+    def _announce(self, uid: str, documents: Any) -> None:
+        pass
+
     @property
     def status(self) -> Status:
         return Status("idle", server_down=self.server_down)

@@ -113,8 +113,9 @@ def test_an_event_costs_no_request_before_its_batch_is_full(
     client: Container, request_log: RequestLog
 ) -> None:
     run = scalar_run(events=30)
-    writer = TiledWriter(client)
+    writer = TiledWriter(client, flush_interval=60.0)
     emit(run.docs[:2], writer)
+    assert writer.flush()
     with request_log(client) as requests:
         emit(run.docs[2:-1], writer)
     assert requests == []

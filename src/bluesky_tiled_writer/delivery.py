@@ -50,6 +50,9 @@ class Delivery:
         Called when the stop document is stored.
     together : callable, optional
         Calls functions that write to different nodes.
+    secure : callable, optional
+        Called when it is fixed what will be sent, before any of it is: whatever fails after that,
+        these documents are to be known.
 
     Attributes
     ----------
@@ -65,6 +68,7 @@ class Delivery:
         backlog: Backlog,
         on_stored: Callable[[], None],
         together: Together = one_by_one,
+        secure: Callable[[], None] = lambda: None,
     ) -> None:
         self.rows = 0
         self.tasks = 0
@@ -73,6 +77,7 @@ class Delivery:
         self._backlog = backlog
         self._on_stored = on_stored
         self._together = together
+        self._secure = secure
 
     def deliver(self, rows: bool = True) -> None:
         """Do all that waits now; what comes meanwhile is for the next time.
@@ -87,7 +92,9 @@ class Delivery:
         StorageError
             If it cannot be done now, or at all; see `errors`.
         """
-        for _ in range(self._backlog.gather() if rows else len(self._backlog)):
+        count = self._backlog.gather() if rows else len(self._backlog)
+        self._secure()
+        for _ in range(count):
             if (task := self._backlog.head()) is None:
                 return
             self._do(task)

@@ -12,8 +12,8 @@
      `-- StorageError               Tiled is at fault, or could not be asked
            |-- RunExists            Tiled holds another run under the same uid
            |-- RunComplete          Tiled holds this very run to its end: there is nothing to send
-           |-- JournalIncomplete    Tiled holds rows of a run that its journal lacks
            |-- OutOfStep            a node holds other rows than were sent: begin again
+           |   `-- DocumentsIncomplete  Tiled holds rows that the documents of the run lack so far
            |-- NotStored            not stored in time, or too much waits to be stored
            |-- ServerUnreachable    no answer
            `-- RequestRefused       an answer, and it was no
@@ -86,12 +86,12 @@ class RunComplete(StorageError):
     """Tiled holds this run already, from the same start document to a stop document."""
 
 
-class JournalIncomplete(StorageError):
-    """Tiled holds rows that the journal of their run lacks, so it could not give them back."""
-
-
 class OutOfStep(StorageError):
     """A node does not hold the rows that were sent to it, so all of them have to be sent again."""
+
+
+class DocumentsIncomplete(OutOfStep):
+    """Tiled holds rows of a run that its documents, as far as they are known, do not give."""
 
 
 class NotStored(StorageError):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import takewhile
@@ -12,9 +10,10 @@ from typing import Any
 
 from .backlog import Perform
 from .errors import DocumentError, JournalError
+from .interrupted import PROCESS_ENDED, interrupted_stop
 from .journal import Damage, JournalFile, JournalReader
 from .pipeline import Pipeline, Settings, count_rows
-from .steps import CheckHeld
+from .steps import CheckHeld, Known
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -64,6 +63,7 @@ class JournalFeed:
         self.stopped = False
         self.interrupted = False
         self.lost = False
+        self._must_check = orphan
         self._uid = uid
         self._journal = journal
         self._settings = settings
@@ -77,9 +77,17 @@ class JournalFeed:
         """Whether there is anything to read."""
         return self._read_to < self._journal.size
 
-    def rewind(self) -> None:
-        """Begin again with the first document, for a new pipeline."""
+    def rewind(self, *, check: bool) -> None:
+        """Begin again with the first document, for a new pipeline.
+
+        Parameters
+        ----------
+        check : bool
+            Whether Tiled may hold rows of this run that are not of this process: what it holds is
+            compared with the journal then, which is read to its end for that.
+        """
         self._read_to, self.stopped = 0, False
+        self._must_check = self._orphan or check
 
     def read_into(self, pipeline: Pipeline, beyond: Iterable[tuple[str, Any]] = ()) -> None:
         """Feed a pipeline, and have it deliver.
@@ -134,9 +142,9 @@ class JournalFeed:
             return
         if name == "stop":
             self.stopped = True
-        if name == "start" and (self._orphan or self._has_gaps()):
+        if name == "start" and (self._must_check or self._has_gaps()):
             # What the journal lacks must not be taken for rows that should not be there.
-            pipeline.backlog.add(Perform(CheckHeld(self._uid, self._rows_before_damage)))
+            pipeline.backlog.add(Perform(CheckHeld(self._uid, self._before_damage)))
 
     # -- damage ---------------------------------------------------------------------------------
 
@@ -162,8 +170,8 @@ class JournalFeed:
                 pass
             return bool(reader.gaps)
 
-    def _rows_before_damage(self) -> dict[str, int]:
-        """Rows of each stream whose ordinals are sure: beyond a gap, nobody knows them."""
+    def _before_damage(self) -> Known:
+        """Rows whose ordinals are sure: beyond a gap, nobody knows them."""
         with self._journal.documents() as reader:
             whole = takewhile(lambda _: not reader.gaps, reader)
             return count_rows(((entry.name, entry.doc) for entry in whole), self._settings)
@@ -172,9 +180,8 @@ class JournalFeed:
 
     def _stop_for_the_dead(self, pipeline: Pipeline) -> None:
         """Finish a run whose process is gone; the journal gets the stop document, too."""
-        reason = "The process that took this run ended before the run did."
-        stop = interrupted_stop(self._uid, reason, pipeline.writer.num_events)
-        note = f"{reason} bluesky-tiled-writer stored what was measured, and this stop document."
+        stop = interrupted_stop(self._uid, PROCESS_ENDED, pipeline.writer.num_events)
+        note = f"{PROCESS_ENDED} bluesky-tiled-writer stored what was measured, and this stop."
         self.interrupted = True
         for name, doc in ((NOTE, note), ("stop", stop)):
             with suppress(JournalError):  # a later attempt makes another one
@@ -184,15 +191,3 @@ class JournalFeed:
             pipeline.writer("stop", stop)
             self.stopped = True
         self._read_to = self._journal.size
-
-
-def interrupted_stop(uid: str, reason: str, num_events: dict[str, int]) -> dict[str, Any]:
-    """A stop document for a run that has none."""
-    return {
-        "uid": str(uuid.uuid4()),
-        "time": time.time(),
-        "run_start": uid,
-        "exit_status": "fail",
-        "reason": reason,
-        "num_events": num_events,
-    }

@@ -15,7 +15,7 @@ from .limits import Limits
 from .normalizer import RunNormalizer
 from .path_map import PathMap
 from .run import READY_BYTES, RunWriter
-from .steps import Sink
+from .steps import Known, Sink
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Pipeline:
         Calls functions that write to different nodes.
     max_pending_bytes : int, optional
         Bytes of rows that may wait, of which half are enough to store.
+    secure : callable, optional
+        See `Delivery`.
 
     Attributes
     ----------
@@ -61,6 +63,7 @@ class Pipeline:
         on_stored: Callable[[], None],
         together: Together = one_by_one,
         max_pending_bytes: int | None = None,
+        secure: Callable[[], None] = lambda: None,
     ) -> None:
         self.backlog = Backlog()
         self.writer = RunWriter(
@@ -73,7 +76,7 @@ class Pipeline:
             ready_bytes=min(READY_BYTES, (max_pending_bytes or 2 * READY_BYTES) // 2),
         )
         sink = settings.new_sink(settings.limits)
-        self.delivery = Delivery(sink, self.backlog, on_stored, together)
+        self.delivery = Delivery(sink, self.backlog, on_stored, together, secure)
         self.feed: Callable[[str, Any], Any] = self.writer
         self.event: Callable[[Any], Any] = self.writer.event
         if settings.normalizer is not None:
@@ -91,13 +94,16 @@ ROWS_AT_ONCE = 50_000
 """Documents that are counted before what was kept of them is forgotten."""
 
 
-def count_rows(documents: Iterable[tuple[str, Any]], settings: Settings) -> dict[str, int]:
-    """How many rows of each stream documents make, if they go through a pipeline."""
+def count_rows(documents: Iterable[tuple[str, Any]], settings: Settings) -> Known:
+    """How many rows of each stream the documents of a run make that go through a pipeline."""
     pipeline = Pipeline(settings, lambda: None, lambda: None)
+    stop = None
     for number, (name, doc) in enumerate(documents, 1):
+        if name == "stop":
+            stop = doc.get("uid")
         with suppress(Exception):  # it makes no rows then
             pipeline.feed(name, doc)
         if number % ROWS_AT_ONCE == 0:
             pipeline.backlog.gather()
             pipeline.backlog.forget_tasks()
-    return pipeline.writer.num_events
+    return Known(pipeline.writer.num_events, stop)

@@ -14,10 +14,17 @@ from typing import Any
 from tiled.client.base import BaseClient
 
 from .documents import Format, RunIndex, SavedDocuments
-from .errors import DocumentError, JournalError, OutOfStep, ServerUnreachable, TiledWriterError
+from .errors import (
+    DocumentError,
+    DocumentsIncomplete,
+    JournalError,
+    OutOfStep,
+    ServerUnreachable,
+    TiledWriterError,
+)
+from .interrupted import DOCUMENTS_END, interrupted_stop, is_made
 from .journal import JournalReader
 from .journal.lock import try_lock
-from .journal_feed import interrupted_stop
 from .readback import RunInTiled
 from .verify import stored_start
 from .writer import TiledWriter
@@ -28,8 +35,6 @@ TIMEOUT = 120.0
 """Seconds to wait for a server that does not answer."""
 ATTEMPTS = 3
 """How often a run is sent from its beginning, leaving out what Tiled holds."""
-
-REASON = "The documents of this run end before it was stopped."
 
 
 class Outcome(Enum):
@@ -193,6 +198,8 @@ class _Pass:
         patience: float | None = None
         try:
             for name, doc in saved:
+                if name == "start":
+                    self._begin(doc, saved.path)
                 self._take(name, doc)
                 on_progress()
             for run in list(self._open):
@@ -206,7 +213,8 @@ class _Pass:
             self._writer.close(patience)
         again = set()
         for uid, error in self._failed.items():
-            if isinstance(error, OutOfStep) and not last:
+            hopeless = last or isinstance(error, DocumentsIncomplete)
+            if isinstance(error, OutOfStep) and not hopeless:
                 again.add(uid)
                 del self._report.runs[uid]
         return again
@@ -215,11 +223,6 @@ class _Pass:
         uid = self._index.run_of(name, doc)
         if self._only is not None and uid not in self._only:
             return
-        if uid is not None and name == "start" and uid not in self._report.runs:
-            self._report.runs[uid] = RunReport(uid)
-            if self._is_held(uid, doc):
-                self._report.runs[uid].outcome = Outcome.HELD
-                self._held.add(uid)
         if uid in self._failed or uid in self._held:
             return
         report = self._report.runs.get(uid or "")
@@ -240,12 +243,40 @@ class _Pass:
         if report is not None:
             self._account(name, doc, report)
 
-    def _is_held(self, uid: str, start: dict[str, Any]) -> bool:
+    def _begin(self, start: dict[str, Any], path: Path) -> None:
+        """Look at what Tiled has of a run, and how much of it is in the file, if need be."""
+        uid = self._index.run_of("start", start)
+        if uid is None or uid in self._report.runs:
+            return
+        if self._only is not None and uid not in self._only:
+            return
+        report = self._report.runs[uid] = RunReport(uid)
+
+        def documents() -> Iterator[tuple[str, Any]]:
+            index = RunIndex()
+            for name, doc in SavedDocuments(path, on_problem=lambda _: None):
+                if index.run_of(name, doc) == uid:
+                    yield name, doc
+
+        self._writer._announce(uid, documents)
+        if self._is_held(uid, start, documents):
+            report.outcome = Outcome.HELD
+            self._held.add(uid)
+
+    def _is_held(
+        self, uid: str, start: dict[str, Any], documents: Callable[[], Iterator[tuple[str, Any]]]
+    ) -> bool:
         """Whether Tiled has this very run to its end: then nobody needs to look at its rows."""
         stored = RunInTiled.find(self._client, uid)
-        if stored is None or stored.metadata.get("stop") is None:
+        if stored is None or (stop := stored.metadata.get("stop")) is None:
             return False
-        return bool(stored.metadata.get("start") == stored_start(start))
+        if stored.metadata.get("start") != stored_start(start):
+            return False
+        if not is_made(stop):
+            return True
+        # It was closed without its last documents, which the file may have.
+        known = self._writer._count(documents)
+        return known.stop in (None, stop["uid"]) and known.rows == stop["num_events"]
 
     def _account(self, name: str, doc: Any, report: RunReport) -> None:
         """Follow what there is of a run: a stop document may have to say it."""
@@ -276,8 +307,7 @@ class _Pass:
             ) from error
 
     def _stop_of(self, uid: str) -> dict[str, Any]:
-        reason = f"{REASON} This stop document is of bluesky-tiled-writer."
-        return interrupted_stop(uid, reason, dict(self._open[uid]))
+        return interrupted_stop(uid, DOCUMENTS_END, self._open[uid])
 
     def _settle(self) -> None:
         """Have the rows of runs stored that go on somewhere else, or will never end."""

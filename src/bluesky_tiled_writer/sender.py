@@ -279,8 +279,9 @@ class Sender:
 
     def _advance(self, entry: _Entry) -> None:
         now = self._clock()
-        rows = entry.rows_urgent or now >= entry.due
-        entry.urgent = entry.rows_urgent = False
+        with self._changed:  # or what `hasten` asks for right now would be forgotten
+            rows = entry.rows_urgent or now >= entry.due
+            entry.urgent = entry.rows_urgent = False
         if rows:
             entry.due = now + self._interval
         try:

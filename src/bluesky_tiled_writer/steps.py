@@ -147,14 +147,23 @@ class Discard:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What the documents of a run give: rows, by stream, and the uid of the stop document."""
+
+    rows: Mapping[str, int]
+    stop: str | None = None
+
+
+@dataclass(frozen=True)
 class CheckHeld:
     """Make sure that Tiled holds no more rows of a run than can be sent again.
 
-    `rows` gives how many these are, by stream; it is asked only if Tiled had the run already.
+    `documents` tells how many these are; it is asked only if Tiled had the run already. Without
+    it nothing is known yet of the documents, and Tiled may not hold any row.
     """
 
     run: str
-    rows: Callable[[], Mapping[str, int]]
+    documents: Callable[[], Known] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 from .backup import Backup
 from .errors import JournalError, NotStored, StorageError
 from .journal import JournalDirectory, JournalFile
-from .pipeline import Settings
+from .pipeline import Settings, count_rows
 from .recovery import OrphanSearch, Recovery, options_of, settings_for
 from .sender import Sender
 from .status import State, Status
+from .steps import Known
 from .stored_run import StoredRun
 
 logger = logging.getLogger("bluesky_tiled_writer")
@@ -63,7 +64,8 @@ class Store:
         self._timeout = timeout
         self._max_pending = max_pending_bytes
         self._to_the_end = to_the_end
-        self._runs: dict[str, StoredRun] = {}
+        self._runs: list[StoredRun] = []
+        self._known: dict[str, Callable[[], Known]] = {}
         self._rows_of_forgotten = 0
         self._stalled = False
         self._closed = False
@@ -87,6 +89,7 @@ class Store:
         """Begin a run."""
         self.check_usable()
         self._forget_stored()
+        known = self._known.pop(uid, None)
         journal, failure = self._new_journal(uid)
         run = StoredRun(
             uid,
@@ -97,18 +100,34 @@ class Store:
             backup=backup,
             max_pending_bytes=self._max_pending,
             timeout=self._timeout,
+            known=known,
         )
         self._add(run)
         return run
 
+    def announce(self, uid: str, documents: Callable[[], Iterable[tuple[str, Any]]]) -> None:
+        """Know all documents of a run before it is opened, in case that Tiled holds some of it."""
+        self._known[uid] = lambda: self.count(documents)
+
+    def count(self, documents: Callable[[], Iterable[tuple[str, Any]]]) -> Known:
+        """What documents of a run give."""
+        return count_rows(documents(), self._settings)
+
     def cancel(self, run: StoredRun) -> None:
         """Forget a run whose start document was not taken."""
         run.cancel()
-        del self._runs[run.uid]
+        self._runs.remove(run)
         self._sender.hasten(run)
 
     def _add(self, run: StoredRun) -> None:
-        self._runs[run.uid] = run
+        for earlier in list(self._runs):
+            if earlier.uid != run.uid:
+                continue
+            if earlier.over:  # set aside, or done
+                self._forget(earlier)
+            elif not earlier.at_rest:
+                run.follow(earlier)
+        self._runs.append(run)
         self._sender.add(run)
 
     def _new_journal(self, uid: str) -> tuple[JournalFile | None, JournalError | None]:
@@ -126,10 +145,13 @@ class Store:
             return None, error
 
     def _forget_stored(self) -> None:
-        for uid, run in list(self._runs.items()):
+        for run in list(self._runs):
             if run.over and run.error is None:
-                self._rows_of_forgotten += run.rows_stored
-                del self._runs[uid]
+                self._forget(run)
+
+    def _forget(self, run: StoredRun) -> None:
+        self._rows_of_forgotten += run.rows_stored
+        self._runs.remove(run)
 
     def write_through(self, run: StoredRun, name: str, doc: Any) -> None:
         """Take a document of a run, and wait until it is in Tiled."""
@@ -184,7 +206,7 @@ class Store:
     @property
     def status(self) -> Status:
         """See `TiledWriter.status`."""
-        runs = list(self._runs.values())
+        runs = list(self._runs)
         waiting = [run for run in runs if not run.over and run.error is None]
         unsettled = [run.settled for run in waiting if run.delivered < run.taken]
         aside = {run.uid: str(run.error) for run in runs if run.error is not None}
@@ -209,7 +231,7 @@ class Store:
     def flush(self, timeout: float | None) -> bool:
         """See `TiledWriter.flush`."""
         self._check_process()
-        targets = [(run, run.taken) for run in list(self._runs.values())]
+        targets = [(run, run.taken) for run in list(self._runs)]
         for run, _ in targets:
             self._sender.hasten(run)
 
@@ -224,7 +246,7 @@ class Store:
     def wait_for(self, uid: str, timeout: float | None) -> bool:
         """See `TiledWriter.wait_for`."""
         self._check_process()
-        run = self._runs.get(uid)
+        run = next((run for run in reversed(self._runs) if run.uid == uid), None)
         if run is None:
             return True
         done = self._sender.wait(
@@ -247,7 +269,7 @@ class Store:
         done = self.flush(max(0.0, deadline - time.monotonic()))
         self._closed = True
         if self._sender.close(max(0.5, deadline - time.monotonic())):
-            for run in list(self._runs.values()):
+            for run in list(self._runs):
                 if not run.stored:
                     run.back_up(self._sender.last_error)
                 if not run.over:
@@ -258,7 +280,7 @@ class Store:
         """See to what is left when nobody refers to the writer any more."""
         if self._closed or not self._sender.of_this_process:
             return
-        runs = [run for run in self._runs.values() if not run.over]
+        runs = [run for run in self._runs if not run.over]
         lost = [run.uid for run in runs if run.waiting and not run.stopped]
         for run in runs:
             run.abandon()
@@ -291,11 +313,11 @@ class Store:
 
         self._sender.wait(self._no_search, left())
         # Those set aside let go of their journals in the sender's thread.
-        aside = [run for run in self._runs.values() if run.error is not None and run.stopped]
+        aside = [run for run in self._runs if run.error is not None and run.stopped]
         self._sender.wait(lambda: all(run.over for run in aside), left())
         for journal in self._journals.orphans(self.server):
             self._adopt(journal)
-        runs = [run for run in list(self._runs.values()) if run.is_orphan]
+        runs = [run for run in list(self._runs) if run.is_orphan]
         self._sender.wait(lambda: all(run.over or run.error is not None for run in runs), left())
         recoveries = [Recovery.of(run) for run in runs]
         self._forget_stored()

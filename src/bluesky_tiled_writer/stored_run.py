@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, Protocol
 
+from .backlog import Perform
 from .backup import Backup
 from .delivery import Together
 from .errors import (
+    DocumentsIncomplete,
     InvalidDocument,
     JournalError,
     NotStored,
@@ -22,8 +24,12 @@ from .errors import (
 from .journal import JournalFile
 from .journal_feed import NOTE, JournalFeed
 from .pipeline import Pipeline, Settings
+from .steps import CheckHeld, Known
 
 logger = logging.getLogger("bluesky_tiled_writer")
+
+STARTED = 1
+"""Tasks after which a run is in Tiled, and either new there or checked: start, then check."""
 
 MAX_RESTARTS = 5
 """How often a run begins again because Tiled holds something else than it should."""
@@ -83,6 +89,8 @@ class StoredRun:
         Seconds that the caller waits then.
     orphan : bool
         Whether the journal is all that there will be, since the process is gone that wrote it.
+    known : callable, optional
+        Tells what documents will come in all, if that is known.
 
     Attributes
     ----------
@@ -108,6 +116,7 @@ class StoredRun:
         max_pending_bytes: int = 64 * 2**20,
         timeout: float = 30.0,
         orphan: bool = False,
+        known: Callable[[], Known] | None = None,
     ) -> None:
         self.uid = uid
         self.stored = False
@@ -126,6 +135,7 @@ class StoredRun:
         self._max_pending = max_pending_bytes
         self._timeout = timeout
         self._orphan = orphan
+        self._known = known
         self._feed = Feed.JOURNAL if orphan else Feed.CALLER
         self._took_stop = False
         self._from_journal: JournalFeed | None = None
@@ -136,6 +146,9 @@ class StoredRun:
         self._abandoned = False
         self._beyond: deque[tuple[str, Any]] = deque()  # what the journal did not take
         self._restarts = 0
+        self._earlier: StoredRun | None = None
+        self._until_stop = False
+        self._is_ours = False  # whatever Tiled holds of it
         self._pipeline = self._new_pipeline()
 
     def __repr__(self) -> str:
@@ -148,6 +161,7 @@ class StoredRun:
             self._on_stored,
             self._sender.together,
             self._max_pending,
+            self.sync,
         )
 
     # -- the caller's thread --------------------------------------------------------------------
@@ -178,6 +192,8 @@ class StoredRun:
                 self.taken += 1
                 return
             pipeline.feed(name, doc)
+            if name == "start":
+                pipeline.backlog.add(Perform(CheckHeld(self.uid, self._known)))
         elif self._journal_failure is not None and self.behind:
             self._beyond.append((name, copy.deepcopy(doc)))
         self.taken += 1
@@ -322,8 +338,28 @@ class StoredRun:
         return self._pipeline.delivery.tasks
 
     @property
+    def at_rest(self) -> bool:
+        """Whether nothing of it is sent any more."""
+        return self.over or self.error is not None
+
+    def follow(self, earlier: StoredRun) -> None:
+        """Send nothing until another one is at rest, which writes to the same nodes."""
+        self._earlier = earlier
+
+    @property
+    def _held_back(self) -> bool:
+        """Whether it is too early to send anything."""
+        if self._earlier is not None:
+            if not self._earlier.at_rest:
+                return True
+            self._earlier = None
+        return self._until_stop and not self.stopped
+
+    @property
     def waiting(self) -> bool:
         """Whether there is anything to send."""
+        if self._held_back:
+            return False
         if self._feed is Feed.JOURNAL:
             return self._unread or self._pipeline.backlog.waiting
         return self._feed is Feed.ANEW or self._pipeline.backlog.waiting
@@ -341,14 +377,19 @@ class StoredRun:
             if self.stopped or self._abandoned:
                 self.let_go()
             return
+        if self._held_back:
+            self.sync()
+            if self._abandoned:
+                self.let_go()
+            return
         taken = self.taken
         now = time.monotonic()
         if self._feed is Feed.ANEW:
+            self._is_ours |= self._pipeline.delivery.tasks > STARTED
             if self._from_journal is not None:
-                self._from_journal.rewind()
+                self._from_journal.rewind(check=not self._is_ours)
             self._pipeline = self._new_pipeline()
             self._feed = Feed.JOURNAL
-        self.sync()
         if self._feed is Feed.JOURNAL:
             self._read_journal()
         else:
@@ -418,9 +459,13 @@ class StoredRun:
     def begin_again(self, error: StorageError) -> None:
         """Send the run once more from its first document, leaving out what Tiled holds."""
         self._restarts += 1
+        too_few = isinstance(error, DocumentsIncomplete)
+        if too_few and self._feed is Feed.JOURNAL and self.stopped:
+            self._restarts += MAX_RESTARTS  # no more will come
         if not self.journaled or self._restarts > MAX_RESTARTS:
             self.set_aside(error)
             return
+        self._until_stop = too_few
         self._feed = Feed.ANEW
 
     def complete(self) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from inspect import signature
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,7 @@ from .routes import Routes
 from .sender import CONNECTIONS, Sender
 from .sink import TiledSink, in_process
 from .status import Status
+from .steps import Known
 from .store import Store
 from .stored_run import StoredRun
 from .validation import validate_run
@@ -438,6 +439,16 @@ class TiledWriter(DocumentRouter):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    # -- for replays ----------------------------------------------------------------------------
+
+    def _announce(self, uid: str, documents: Callable[[], Iterable[tuple[str, Any]]]) -> None:
+        """Know all documents of a run before its start, in case that Tiled holds some of it."""
+        self._store.announce(uid, documents)
+
+    def _count(self, documents: Callable[[], Iterable[tuple[str, Any]]]) -> Known:
+        """How many rows documents make here."""
+        return self._store.count(documents)
 
     # -- which run ------------------------------------------------------------------------------
 

@@ -14,12 +14,13 @@ from tiled.structures.core import StructureFamily
 from tiled.utils import safe_json_dump
 
 from bluesky_tiled_writer.errors import (
-    JournalIncomplete,
+    DocumentsIncomplete,
     OutOfStep,
     RequestRefused,
     RunComplete,
     RunExists,
 )
+from bluesky_tiled_writer.interrupted import is_made
 from bluesky_tiled_writer.limits import Limits
 from bluesky_tiled_writer.steps import (
     AppendRows,
@@ -32,6 +33,7 @@ from bluesky_tiled_writer.steps import (
     Discard,
     ExtendArray,
     ExtendRagged,
+    Known,
     Node,
     Rebuild,
     RegisterAsset,
@@ -68,7 +70,7 @@ class TiledSink:
         self._requests = Requests(client)
         self._nodes: dict[Path, StoredNode] = {}
         self._salvaged: dict[Path, Content] = {}
-        self._adopted: set[str] = set()
+        self._adopted: dict[str, Mapping[str, Any]] = {}  # to the metadata that were there
         self.limits = limits or Limits()
 
     def carry_out(self, step: Step) -> None:
@@ -131,23 +133,34 @@ class TiledSink:
                 hint="A uid stands for one run: delete the one that is there, or replay this"
                 " one under another uid.",
             )
-        if there.get("stop"):
-            raise RunComplete(f"Tiled already holds run {step.uid!r}, from start to stop.")
-        self._adopted.add(step.uid)
+        if there.get("stop") and not is_made(there["stop"]):
+            raise _complete(step.uid)
+        self._adopted[step.uid] = there
 
     def _check_held(self, step: CheckHeld) -> None:
         if step.run not in self._adopted:
             return
-        journaled = step.rows()
+        known = step.documents() if step.documents is not None else Known({})
+        stop = self._adopted[step.run].get("stop")
+        if stop and stop["uid"] == known.stop:
+            raise _complete(step.run)
         for node, rows in rows_held(self._requests, step.run):
-            known = journaled.get(node.stream, 0)
-            if rows > known:
-                raise JournalIncomplete(
-                    f"The journal of run {step.run!r} gives {known} rows of the stream"
-                    f" {node.stream!r} without a gap, but Tiled holds {rows} in"
+            ours = known.rows.get(node.stream, 0)
+            if rows > ours and step.documents is None:
+                raise DocumentsIncomplete(
+                    f"Tiled already holds {rows} rows of the stream {node.stream!r} of run"
+                    f" {step.run!r}: it gets what is missing when the run is stopped.",
+                    hint="That takes a journal (journal_directory=...), or"
+                    " `bluesky-tiled-writer replay` with a file.",
+                )
+            if rows > ours:
+                raise DocumentsIncomplete(
+                    f"The documents of run {step.run!r} give {ours} rows of the stream"
+                    f" {node.stream!r} so far, without a gap, but Tiled holds {rows} in"
                     f" {'/'.join(node.path)}.",
                     hint="Nothing was changed there. `bluesky-tiled-writer verify` tells the"
-                    " difference, `bluesky-tiled-writer export` gives what the journal has.",
+                    " difference, `export` gives what a journal has, `replay` sends what a file"
+                    " has beyond what Tiled holds.",
                 )
 
     def _create_stream(self, step: CreateStream) -> None:
@@ -174,6 +187,9 @@ class TiledSink:
             {"op": "add", "path": _pointer(key), "value": value}
             for key, value in step.values.items()
         ]
+        there = self._adopted.get(step.run, {})
+        if "stop" in step.values and "notes" in there and "notes" not in step.values:
+            patch.append({"op": "remove", "path": "/notes"})  # on a stop that was made up
         path = tuple(part for part in (step.run, step.stream, step.node) if part is not None)
         body = {
             "content-type": "application/json-patch+json",
@@ -235,6 +251,10 @@ class TiledSink:
         if len(content) < rows:
             raise stored.start_over("has lost rows")
         return content[:rows]
+
+
+def _complete(uid: str) -> RunComplete:
+    return RunComplete(f"Tiled already holds run {uid!r}, from start to stop.")
 
 
 def _in_json(metadata: Any) -> Any:
