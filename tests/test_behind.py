@@ -45,7 +45,7 @@ def test_what_came_while_the_journal_was_read_is_stored_before_what_it_did_not_t
     process.kill()
 
     assert run.stored
-    assert run.journal_failure is not None
+    assert run.keeping.journal_failure is not None
     assert [row["x"] for row in world.rows(run.uid)] == [*range(ROWS)]
 
 

@@ -34,6 +34,7 @@ from bluesky_tiled_writer.errors import (
     ServerUnreachable,
 )
 from bluesky_tiled_writer.journal import JournalDirectory
+from bluesky_tiled_writer.keeping import Keeping
 from bluesky_tiled_writer.limits import Limits
 from bluesky_tiled_writer.pipeline import Settings
 from bluesky_tiled_writer.recovery import settings_for
@@ -210,7 +211,7 @@ class Process:
             uid,
             self.settings,
             self.sender,
-            journal=journal,
+            Keeping(uid, journal),
             max_pending_bytes=self.max_pending_bytes,
         )
         self._add(run)
@@ -220,7 +221,7 @@ class Process:
         for journal in self.journals.orphans(SERVER):
             settings = settings_for(self.settings, journal)
             uid = journal.header.uid
-            self._add(StoredRun(uid, settings, self.sender, journal=journal, orphan=True))
+            self._add(StoredRun(uid, settings, self.sender, Keeping(uid, journal), orphan=True))
 
     def _add(self, run: StoredRun) -> None:
         self.runs.append(run)
@@ -233,8 +234,8 @@ class Process:
     def kill(self) -> None:
         self.sender.close(0.0)
         for run in self.runs:
-            if run.journal is not None:
-                run.journal.close()  # as the end of the process does
+            if run.keeping.journal is not None:
+                run.keeping.journal.close()  # as the end of the process does
 
 
 class Machine(RuleBasedStateMachine):

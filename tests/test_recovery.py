@@ -69,8 +69,8 @@ def kill(writer: TiledWriter) -> None:
     """End a writer as the end of its process does: nothing more is sent."""
     assert writer._store._sender.close(PATIENCE)
     for run in writer._store._runs:
-        if run.journal is not None:
-            run.journal.close()
+        if run.keeping.journal is not None:
+            run.keeping.journal.close()
     writer._store._closed = True
 
 

@@ -12,6 +12,7 @@ from .backlog import Perform
 from .errors import DocumentError, JournalError
 from .interrupted import PROCESS_ENDED, interrupted_stop
 from .journal import Damage, JournalFile, JournalReader
+from .keeping import NOTE
 from .pipeline import Pipeline, Settings, count_rows
 from .steps import CheckHeld, Known
 
@@ -20,9 +21,6 @@ logger = logging.getLogger("bluesky_tiled_writer")
 REPLAY_ROWS = 50_000
 REPLAY_BYTES = 16 * 2**20
 """Rows, and bytes of them, that are read from a journal before they are sent."""
-
-NOTE = "note"
-"""Kind of journal entry that is no document: a note on the run."""
 
 
 class JournalFeed:

@@ -12,6 +12,7 @@ from typing import Any
 from .backup import Backup
 from .errors import JournalError, NotStored, StorageError
 from .journal import JournalDirectory, JournalFile
+from .keeping import Keeping
 from .pipeline import Settings, count_rows
 from .recovery import OrphanSearch, Recovery, options_of, settings_for
 from .sender import Sender
@@ -95,9 +96,7 @@ class Store:
             uid,
             self._settings,
             self._sender,
-            journal=journal,
-            journal_failure=failure,
-            backup=backup,
+            Keeping(uid, journal, failure, backup),
             max_pending_bytes=self._max_pending,
             timeout=self._timeout,
             known=known,
@@ -158,7 +157,7 @@ class Store:
         run.take(name, doc)
         target = run.taken
         self._sender.hasten(run)
-        if run.must_vouch:
+        if run.keeping.must_vouch:
             self._wait_or_tell(run, lambda: run.delivered >= target)
             return
         if self._stalled and run.delivered < target - 1:
@@ -170,7 +169,7 @@ class Store:
 
     def wait_stored(self, run: StoredRun) -> None:
         """Wait until a run is stored, or it is known that it cannot be soon."""
-        if self._timeout > 0 and run.must_vouch:
+        if self._timeout > 0 and run.keeping.must_vouch:
             self._wait_or_tell(run, lambda: self._is_stored(run))
             return
         self._sender.wait(
@@ -179,11 +178,11 @@ class Store:
         )
         if run.error is not None:
             run.back_up(run.error)
-            if run.must_tell:
+            if run.keeping.must_tell:
                 raise run.error
         elif not run.stored and self._timeout > 0:
             run.back_up(self._sender.last_error)
-            where = "its journal" if run.journaled else "memory"
+            where = "its journal" if run.keeping.journaled else "memory"
             logger.warning("Run %s is not in Tiled yet; it waits in %s.", run.uid, where)
 
     def _is_stored(self, run: StoredRun) -> bool:
@@ -214,7 +213,7 @@ class Store:
         state: State = "writing" if unsettled or rows else "idle"
         if any(run.behind and not run.is_orphan for run in waiting):
             state = "behind"
-        if self._sender.down or aside or any(run.journal_failure for run in waiting):
+        if self._sender.down or aside or any(run.keeping.journal_failure for run in waiting):
             state = "degraded"
         return Status(
             state=state,
@@ -331,11 +330,12 @@ class Store:
             with suppress(JournalError):
                 journal.remove()
             return
+        uid = journal.header.uid
         run = StoredRun(
-            journal.header.uid,
+            uid,
             settings_for(self._settings, journal),
             self._sender,
-            journal=journal,
+            Keeping(uid, journal),
             orphan=True,
         )
         self._add(run)

@@ -11,7 +11,6 @@ from enum import Enum
 from typing import Any, Protocol
 
 from .backlog import Perform
-from .backup import Backup
 from .delivery import Together
 from .errors import (
     DocumentsIncomplete,
@@ -21,8 +20,8 @@ from .errors import (
     StorageError,
     TiledWriterError,
 )
-from .journal import JournalFile
-from .journal_feed import NOTE, JournalFeed
+from .journal_feed import JournalFeed
+from .keeping import Keeping
 from .pipeline import Pipeline, Settings
 from .steps import CheckHeld, Known
 
@@ -76,12 +75,8 @@ class StoredRun:
         Of its pipeline.
     sender : Pace
         Advances this job.
-    journal : JournalFile, optional
+    keeping : Keeping
         Gets every document before anything else.
-    journal_failure : JournalError, optional
-        Why there is none, if there should be one.
-    backup : Backup, optional
-        Gets the documents if the run is not stored.
     max_pending_bytes : int
         Bytes of rows beyond which they are dropped, since the journal has them; without a journal
         the caller waits then.
@@ -109,10 +104,8 @@ class StoredRun:
         uid: str,
         settings: Settings,
         sender: Pace,
+        keeping: Keeping,
         *,
-        journal: JournalFile | None = None,
-        journal_failure: JournalError | None = None,
-        backup: Backup | None = None,
         max_pending_bytes: int = 64 * 2**20,
         timeout: float = 30.0,
         orphan: bool = False,
@@ -129,9 +122,9 @@ class StoredRun:
         self.links: list[str] = []  # uids of other documents that lead to this run
         self._settings = settings
         self._sender = sender
-        self._journal = journal
-        self._journal_failure = journal_failure
-        self._backup = backup
+        self.keeping = keeping
+        journal = keeping.journal
+        self._keep = self._keep_otherwise if journal is None else journal.append
         self._max_pending = max_pending_bytes
         self._timeout = timeout
         self._orphan = orphan
@@ -176,14 +169,13 @@ class StoredRun:
         StorageError
             If the run cannot be stored, and there is neither a journal nor a backup.
         """
-        if self._journal is not None and self._journal_failure is None:
-            try:
-                self._journal.append(name, doc)
-            except JournalError as error:
-                self._lose_journal(error)
-                self._take_without_journal(name, doc)
-        else:
-            self._take_without_journal(name, doc)
+        try:
+            self._keep(name, doc)
+        except JournalError as error:
+            if self._feed is not Feed.NOTHING:  # which gives up its journal
+                self.keeping.lose_journal(error)
+                self._keep = self._keep_otherwise
+            self._keep_otherwise(name, doc)
         # The sender may replace the pipeline at any time, after it has changed the feed.
         pipeline = self._pipeline
         if self._feed is Feed.CALLER:
@@ -194,7 +186,7 @@ class StoredRun:
             pipeline.feed(name, doc)
             if name == "start":
                 pipeline.backlog.add(Perform(CheckHeld(self.uid, self._known)))
-        elif self._journal_failure is not None and self.behind:
+        elif self.keeping.journal_failure is not None and self.behind:
             self._beyond.append((name, copy.deepcopy(doc)))
         self.taken += 1
         if name == "stop":
@@ -202,27 +194,10 @@ class StoredRun:
         if name in ("start", "descriptor", "stop"):
             self._sender.hasten(self, rows=name == "stop")
 
-    def _take_without_journal(self, name: str, doc: Any) -> None:
-        if self._backup is not None:
-            self._backup.keep(name, doc)
-        elif self.error is not None:
+    def _keep_otherwise(self, name: str, doc: Any) -> None:
+        if not self.keeping.keep_for_backup(name, doc) and self.error is not None:
             self._took_stop = self._took_stop or name == "stop"
             raise self.error
-
-    @property
-    def journaled(self) -> bool:
-        """Whether the journal has every document so far."""
-        return self._journal is not None and self._journal_failure is None
-
-    @property
-    def must_tell(self) -> bool:
-        """Whether nobody but the caller can be told of a failure."""
-        return self._backup is None and not self.journaled
-
-    @property
-    def must_vouch(self) -> bool:
-        """Whether a call that returns says that the run is in Tiled: there is no other place."""
-        return self._backup is None and self._journal is None and self._journal_failure is None
 
     @property
     def stopped(self) -> bool:
@@ -238,16 +213,6 @@ class StoredRun:
     def behind(self) -> bool:
         """Whether rows were dropped from memory, and come from the journal."""
         return self._feed in (Feed.ANEW, Feed.JOURNAL)
-
-    @property
-    def journal(self) -> JournalFile | None:
-        """The journal."""
-        return self._journal
-
-    @property
-    def journal_failure(self) -> JournalError | None:
-        """Why the journal does not get the documents any more."""
-        return self._journal_failure
 
     @property
     def pending_rows(self) -> int:
@@ -266,30 +231,12 @@ class StoredRun:
 
     def back_up(self, why: Exception | None) -> None:
         """Put the documents into the backup, if there is one."""
-        if self._backup is None or self._backup.in_use:
-            return
-        error = self.error or why or NotStored("it is not stored yet")
-        documents = []
-        if self._journal is not None:
-            with self._journal.documents() as reader:
-                documents = [(entry.name, entry.doc) for entry in reader if entry.name != NOTE]
-        self._backup.use(error, documents)
+        self.keeping.back_up(self.error or why or NotStored("it is not stored yet"))
 
     @property
     def is_orphan(self) -> bool:
         """Whether its documents come from an earlier process."""
         return self._orphan
-
-    def _lose_journal(self, error: JournalError) -> None:
-        if self._feed is Feed.NOTHING:  # it was given up, and not lost
-            return
-        self._journal_failure = error
-        logger.error(
-            "The journal of run %s cannot be written any more; it goes on from memory, which the"
-            " end of this process would lose. %s",
-            self.uid,
-            error,
-        )
 
     def _on_ready(self) -> None:
         """See `RunWriter`: in this thread while the caller feeds the pipeline."""
@@ -297,7 +244,7 @@ class StoredRun:
             return
         backlog = self._pipeline.backlog
         if backlog.nbytes > self._max_pending:
-            if self.journaled:
+            if self.keeping.journaled:
                 self._fall_behind()
                 return
             self._hold_up()
@@ -327,7 +274,7 @@ class StoredRun:
                     " (max_pending_bytes=...).",
                 )
             )
-        if self.error is not None and self.must_tell:
+        if self.error is not None and self.keeping.must_tell:
             raise self.error
 
     # -- the sender's thread --------------------------------------------------------------------
@@ -416,13 +363,8 @@ class StoredRun:
             yield self._beyond.popleft()
 
     def sync(self) -> None:
-        """Have the journal be on the disk, and not only with the operating system."""
-        if self._journal is None or not self.journaled:
-            return
-        try:
-            self._journal.sync()
-        except JournalError as error:
-            self._lose_journal(error)
+        """Have what was taken be on the disk."""
+        self.keeping.sync()
 
     def _on_stored(self) -> None:
         self.stored = True
@@ -431,23 +373,8 @@ class StoredRun:
     def _end(self) -> None:
         self._forget_rows()
         self.delivered = self.taken
-        if self._journal is not None:
-            try:
-                self._put_away(self._journal)
-            except JournalError as error:
-                logger.warning("Run %s is stored, but %s", self.uid, error)
+        self.keeping.done(incomplete=self._from_journal is not None and self._from_journal.lost)
         self.over = self.stopped or self._orphan
-
-    def _put_away(self, journal: JournalFile) -> None:
-        if self._from_journal is None or not self._from_journal.lost:
-            journal.remove()
-            return
-        kept = journal.put_away()
-        logger.warning(
-            "Run %s is stored, but for what its damaged journal has lost. The journal is kept: %s",
-            self.uid,
-            kept,
-        )
 
     def _forget_rows(self) -> None:
         self._feed = Feed.NOTHING
@@ -462,7 +389,7 @@ class StoredRun:
         too_few = isinstance(error, DocumentsIncomplete)
         if too_few and self._feed is Feed.JOURNAL and self.stopped:
             self._restarts += MAX_RESTARTS  # no more will come
-        if not self.journaled or self._restarts > MAX_RESTARTS:
+        if not self.keeping.journaled or self._restarts > MAX_RESTARTS:
             self.set_aside(error)
             return
         self._until_stop = too_few
@@ -478,17 +405,14 @@ class StoredRun:
         """Give the run up, but for its journal, because of an error that does not go away."""
         self.error = error
         self._forget_rows()
-        where = f" Its documents are in {self._journal.path}." if self._journal else ""
-        if self._backup is not None:
-            where += " They are backed up."
         logger.error(
-            "Run %s was set aside: %s%s",
+            "Run %s was set aside: %s %s",
             self.uid,
             error,
-            where,
+            self.keeping,
             exc_info=None if isinstance(error, TiledWriterError) else error,
         )
-        if self.stopped or self._journal is None:
+        if self.stopped or self.keeping.journal is None:
             self.back_up(error)
         if self.stopped or self._orphan:
             self.let_go()
@@ -507,5 +431,4 @@ class StoredRun:
     def let_go(self) -> None:
         """Leave what is not stored to whoever finds the journal."""
         self.over = True
-        if self._journal is not None:
-            self._journal.close()
+        self.keeping.let_go()

@@ -1,0 +1,29 @@
+"""Stop documents for runs that never had one."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+PROCESS_ENDED = "The process that took this run ended before the run did."
+DOCUMENTS_END = "The documents of this run end before it was stopped."
+_MADE = "This stop document is of bluesky-tiled-writer."
+
+
+def interrupted_stop(uid: str, reason: str, num_events: Mapping[str, int]) -> dict[str, Any]:
+    """A stop document for a run that has none; `is_made` knows it again."""
+    return {
+        "uid": str(uuid.uuid4()),
+        "time": time.time(),
+        "run_start": uid,
+        "exit_status": "fail",
+        "reason": f"{reason} {_MADE}",
+        "num_events": dict(num_events),
+    }
+
+
+def is_made(stop: Mapping[str, Any] | None) -> bool:
+    """Whether a stop document is one of these, so that the true one may still come."""
+    return stop is not None and str(stop.get("reason")).endswith(_MADE)
