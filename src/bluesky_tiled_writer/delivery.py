@@ -8,6 +8,7 @@ from .backlog import Backlog, Close, Declare, Expect, Finish, Perform, Register,
 from .batch import Batch
 from .errors import StorageUnsupported
 from .external import ExternalKey
+from .keeping import Keeping
 from .metadata import to_json
 from .steps import (
     AppendRows,
@@ -15,6 +16,7 @@ from .steps import (
     CloseNodes,
     Discard,
     ExtendRagged,
+    Rechunk,
     Sink,
     Step,
     UpdateMetadata,
@@ -50,9 +52,9 @@ class Delivery:
         Called when the stop document is stored.
     together : callable, optional
         Calls functions that write to different nodes.
-    secure : callable, optional
-        Called when it is fixed what will be sent, before any of it is: whatever fails after that,
-        these documents are to be known.
+    keeping : Keeping, optional
+        Keeps the documents of the run meanwhile. What is sent is on the disk before, so that
+        whatever Tiled holds can be sent again.
 
     Attributes
     ----------
@@ -68,7 +70,7 @@ class Delivery:
         backlog: Backlog,
         on_stored: Callable[[], None],
         together: Together = one_by_one,
-        secure: Callable[[], None] = lambda: None,
+        keeping: Keeping | None = None,
     ) -> None:
         self.rows = 0
         self.tasks = 0
@@ -77,7 +79,7 @@ class Delivery:
         self._backlog = backlog
         self._on_stored = on_stored
         self._together = together
-        self._secure = secure
+        self._keeping = keeping or Keeping("")
 
     def deliver(self, rows: bool = True) -> None:
         """Do all that waits now; what comes meanwhile is for the next time.
@@ -93,7 +95,7 @@ class Delivery:
             If it cannot be done now, or at all; see `errors`.
         """
         count = self._backlog.gather() if rows else len(self._backlog)
-        self._secure()
+        self._keeping.sync()
         for _ in range(count):
             if (task := self._backlog.head()) is None:
                 return
@@ -194,6 +196,8 @@ class Delivery:
                     update = UpdateMetadata(task.run, stream.name, values, key.node.name)
                     self._sink.carry_out(update)
         self._sink.carry_out(CheckNodes(task.run))
+        if self._keeping.journaled:  # should the process end in between
+            self._sink.carry_out(Rechunk(task.run))
         notes = list(task.notes)
         for stream in streams:
             notes += stream.notes()

@@ -11,6 +11,7 @@ from event_model import DocumentRouter
 
 from .backlog import Backlog
 from .delivery import Delivery, Together, one_by_one
+from .keeping import Keeping
 from .limits import Limits
 from .normalizer import RunNormalizer
 from .path_map import PathMap
@@ -47,8 +48,8 @@ class Pipeline:
         Calls functions that write to different nodes.
     max_pending_bytes : int, optional
         Bytes of rows that may wait, of which half are enough to store.
-    secure : callable, optional
-        See `Delivery`.
+    keeping : Keeping, optional
+        Keeps the documents meanwhile.
 
     Attributes
     ----------
@@ -63,7 +64,7 @@ class Pipeline:
         on_stored: Callable[[], None],
         together: Together = one_by_one,
         max_pending_bytes: int | None = None,
-        secure: Callable[[], None] = lambda: None,
+        keeping: Keeping | None = None,
     ) -> None:
         self.backlog = Backlog()
         self.writer = RunWriter(
@@ -76,7 +77,7 @@ class Pipeline:
             ready_bytes=min(READY_BYTES, (max_pending_bytes or 2 * READY_BYTES) // 2),
         )
         sink = settings.new_sink(settings.limits)
-        self.delivery = Delivery(sink, self.backlog, on_stored, together, secure)
+        self.delivery = Delivery(sink, self.backlog, on_stored, together, keeping)
         self.feed: Callable[[str, Any], Any] = self.writer
         self.event: Callable[[Any], Any] = self.writer.event
         if settings.normalizer is not None:

@@ -174,6 +174,16 @@ class CheckNodes:
 
 
 @dataclass(frozen=True)
+class Rechunk:
+    """Write arrays anew that got many small chunks, since rows came slowly.
+
+    Between the deletion of an array and its last row only memory, and the journal, have it.
+    """
+
+    run: str
+
+
+@dataclass(frozen=True)
 class CloseNodes:
     """Tell live subscribers of these nodes, in this order, that no more will come."""
 
@@ -193,6 +203,7 @@ Step = (
     | Discard
     | CheckHeld
     | CheckNodes
+    | Rechunk
     | CloseNodes
 )
 

@@ -154,7 +154,7 @@ class StoredRun:
             self._on_stored,
             self._sender.together,
             self._max_pending,
-            self.sync,
+            self.keeping,
         )
 
     # -- the caller's thread --------------------------------------------------------------------

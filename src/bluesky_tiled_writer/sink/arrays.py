@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from tiled.structures.array import ArrayStructure, BuiltinDtype, StructDtype
 from tiled.structures.core import StructureFamily
 
-from bluesky_tiled_writer.errors import RequestRefused
+from bluesky_tiled_writer.errors import OutOfStep, RequestRefused
 from bluesky_tiled_writer.limits import ragged_name
 from bluesky_tiled_writer.ragged_rows import RaggedRows, in_columns
 from bluesky_tiled_writer.steps import ExtendArray, ExtendRagged
@@ -21,6 +22,13 @@ from .node import StoredNode, data_source, structure_of
 CHUNK_BYTES = 16 * 2**20
 """Largest chunk of an array node, in bytes of its data type."""
 
+SMALL_CHUNK = 2**20
+MANY_CHUNKS = 16
+"""An array of more chunks than this, and smaller ones than that, is slow to read."""
+
+MOST_REWRITTEN = 256 * 2**20
+"""Bytes of an array that is written anew in larger chunks, at most: they go through memory."""
+
 
 class ArrayNode(StoredNode):
     """An array node. A block is written at an offset, so that writing it twice does no harm."""
@@ -28,6 +36,9 @@ class ArrayNode(StoredNode):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._request_bytes = 4 * CHUNK_BYTES
+        self._chunk_rows = 0
+        self._rewriting: np.ndarray | None = None
+        self._emptied = False
 
     def append(self, step: ExtendArray) -> None:
         """Append the rows of a step that the node does not hold yet."""
@@ -54,6 +65,7 @@ class ArrayNode(StoredNode):
             dims=self.node.dims,
         )
         body = data_source(StructureFamily.array, asdict(structure))
+        self._chunk_rows = len(first)
         if self.create(body, block) is not None and not self._send("PUT", first):
             self.delete()
             self._create(block)
@@ -87,6 +99,53 @@ class ArrayNode(StoredNode):
         self.rows += len(part)
         return True
 
+    def rechunk(self) -> None:
+        """Write the array anew if it got many small chunks, which each take a request to read.
+
+        The server fixes the chunks by the first rows, of which there were few if they came slowly.
+        """
+        if self._rewriting is None:
+            if not self.exists or self.rows <= MANY_CHUNKS * self._chunk_rows:
+                return
+            first = self.read(0, 1)
+            small = self._chunk_rows * first.nbytes < SMALL_CHUNK
+            if not small or self.rows * first.nbytes > MOST_REWRITTEN:
+                return
+            self._rewriting = self.read(0, self.rows)
+            self._emptied = False
+        if not self._emptied:
+            try:
+                self.delete()
+            except RequestRefused as error:
+                if error.uncertain:
+                    raise
+                self._rewriting = None  # who may not delete leaves it as it is
+                return
+            self._emptied = True
+        self.append(ExtendArray(self.node, 0, self._rewriting))
+        self._rewriting = None
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows of the array, in few requests, whatever its chunks are."""
+        item = self._requests.item(self.path)
+        if item is None:
+            raise OutOfStep(f"{'/'.join(self.path)} is not in Tiled any more.")
+        structure = ArrayStructure.from_json(structure_of(item))
+        dtype, row_shape = structure.data_type.to_numpy_dtype(), structure.shape[1:]
+        at_once = max(1, 2 * CHUNK_BYTES // max(1, dtype.itemsize * math.prod(row_shape)))
+        parts = [np.empty((0, *row_shape), dtype)]
+        for first in range(start, stop, at_once):
+            last = min(first + at_once, stop)
+            answer = self._requests.send(
+                "GET",
+                "array/full",
+                self.path,
+                headers={"Accept": "application/octet-stream"},
+                params={"slice": f"{first}:{last}"},
+            )
+            parts.append(np.frombuffer(answer.read(), dtype).reshape(-1, *row_shape))
+        return np.concatenate(parts)
+
     def _matches(self, item: Mapping[str, Any], wanted: np.ndarray) -> bool:
         if item["attributes"]["structure_family"] != StructureFamily.array:
             return False
@@ -98,6 +157,7 @@ class ArrayNode(StoredNode):
     def _take_over(self, item: Mapping[str, Any]) -> None:
         structure = structure_of(item)
         rows, first_chunk = structure["shape"][0], structure["chunks"][0][0]
+        self._chunk_rows = first_chunk
         if rows < self.rows:
             raise self.start_over("has lost rows")
         # The rows that a node was created with may not have been written. Every later write came

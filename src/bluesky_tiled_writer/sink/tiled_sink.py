@@ -36,6 +36,7 @@ from bluesky_tiled_writer.steps import (
     Known,
     Node,
     Rebuild,
+    Rechunk,
     RegisterAsset,
     Step,
     UpdateAsset,
@@ -101,6 +102,10 @@ class TiledSink:
             case CheckNodes():
                 for node in list(self._nodes.values()):
                     node.check()
+            case Rechunk():
+                for node in list(self._nodes.values()):
+                    if isinstance(node, ArrayNode):
+                        node.rechunk()
             case CloseNodes():
                 self._close(step)
 
@@ -239,15 +244,14 @@ class TiledSink:
         content: Content
         if isinstance(stored, TableNode):
             content = stored.read()
+        elif isinstance(stored, ArrayNode):
+            content = stored.read(0, rows)
         else:
             item = self._requests.item(path)
             if item is None:
                 raise OutOfStep(f"{'/'.join(path)} is not in Tiled any more.")
             client = client_for_item(self._client.context, self._client.structure_clients, item)
-            if isinstance(stored, RaggedNode):
-                content = [np.asarray(row) for row in client.read().tolist()]
-            else:
-                content = np.asarray(client.read())
+            content = [np.asarray(row) for row in client.read().tolist()]
         if len(content) < rows:
             raise stored.start_over("has lost rows")
         return content[:rows]
