@@ -10,8 +10,9 @@ nox.options.download_python = "never"
 nox.options.sessions = ["lint", "tests"]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
-WORKERS = ["-n", "2", "--dist", "loadfile"]
-"""A file at a time, since tests of a file share servers, and runs stored in them."""
+WORKERS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+"""A file at a time, since tests of a file share servers, and runs stored in them; in the order of
+their names, by which those with faults, which take longest, come first."""
 
 
 def pytest_with_coverage(session: nox.Session, *args: str) -> None:
@@ -36,6 +37,7 @@ def faults(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     paths = session.posargs or [
         "tests/faults",
+        "tests/test_batching.py",
         "tests/test_model.py",
         "tests/test_recovery_fuzz.py",
     ]
