@@ -10,6 +10,7 @@ import pytest
 from documents import Pair, RunBuilder, data_key
 from test_model import MemorySink, MemoryWorld, Process
 
+from bluesky_tiled_writer.errors import NotStored
 from bluesky_tiled_writer.journal import JournalDirectory
 from bluesky_tiled_writer.limits import Limits
 from bluesky_tiled_writer.steps import AppendRows, Sink, Step
@@ -47,6 +48,40 @@ def test_what_came_while_the_journal_was_read_is_stored_before_what_it_did_not_t
     assert run.stored
     assert run.keeping.journal_failure is not None
     assert [row["x"] for row in world.rows(run.uid)] == [*range(ROWS)]
+
+
+def test_long_texts_count_as_much_as_they_take(tmp_path: Path) -> None:
+    builder = RunBuilder()
+    builder.start()
+    builder.descriptor("primary", {"log": "string", "x": "number"})
+    for value in range(20):
+        builder.event("primary", {"log": "line\n" * 2000, "x": value})
+    process = Process(MemoryWorld(), JournalDirectory(tmp_path), max_pending_bytes=50_000)
+    run = process.open(builder.uid)
+    for name, doc in builder.docs:
+        run.take(name, doc)
+    assert run.behind
+    assert run.pending_bytes == 0
+    process.kill()
+
+
+def test_memory_is_bounded_when_the_journal_fails_while_rows_come_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bluesky_tiled_writer.stored_run.MOST_BEYOND", 5)
+    docs = run_of(ROWS)
+    process = Process(MemoryWorld(), JournalDirectory(tmp_path), max_pending_bytes=500)
+    run = process.open(docs[0][1]["uid"])
+    run._timeout = 0.0
+    for name, doc in docs[:30]:
+        run.take(name, doc)
+    assert run.behind
+    monkeypatch.setattr(os, "write", disk_full)
+    for name, doc in docs[30:35]:
+        run.take(name, doc)
+    with pytest.raises(NotStored, match="as much waits to be stored as memory may take"):
+        run.take(*docs[35])
+    process.kill()
 
 
 class WorldWithMeanwhile(MemoryWorld):

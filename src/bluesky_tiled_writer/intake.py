@@ -19,6 +19,9 @@ from .schema import Declared
 SAY_AGAIN = 8
 """How often it is said, while as many rows come again, that they should be stored."""
 
+NUMBERS = "biufc"
+"""Kinds of numpy types whose values take about as much memory as any other one."""
+
 BYTES_A_VALUE = 32
 """About what a number in a list takes: the object, and the place in the list."""
 
@@ -63,11 +66,11 @@ class Intake:
         self._batch_size = self._ready_rows = batch_size
         self._batch_bytes = self._ready_bytes = batch_bytes
         self._keys: set[str] = set()
-        self._array_keys: list[str] = []
+        self._sized_keys: list[str] = []
         self._segments: list[Rows | Page] = []
         self._rows = Rows(())
         self._pending = 0
-        self.array_bytes = 0
+        self.sized_bytes = 0
 
     def declare(self, declared: Declared) -> None:
         """Know a data key; values of it are expected with the events to come, unless external."""
@@ -81,8 +84,8 @@ class Intake:
             self._close_segment()
             self._rows = Rows((*self._rows.keys, declared.key))
             self._keys.add(declared.key)
-            if declared.is_array:
-                self._array_keys.append(declared.key)
+            if declared.is_array or declared.dtype is None or declared.dtype.kind not in NUMBERS:
+                self._sized_keys.append(declared.key)
             self._ready_rows = self._batch_rows
 
     @property
@@ -98,13 +101,13 @@ class Intake:
 
     @property
     def row_bytes(self) -> int:
-        """About how much memory a row takes, but for its arrays."""
+        """About how much memory a row takes, but for its arrays and texts."""
         return 2 * (1 + len(self._keys)) * BYTES_A_VALUE
 
     @property
     def nbytes(self) -> int:
         """About how much memory the rows take that wait."""
-        return self.pending * self.row_bytes + self.array_bytes
+        return self.pending * self.row_bytes + self.sized_bytes
 
     def event(self, doc: Mapping[str, Any]) -> bool:
         """Take one event. The document may change afterwards: what is kept is a copy.
@@ -129,15 +132,15 @@ class Intake:
                     times = [stamps.get(key) for key in keys]
             except (KeyError, AttributeError, TypeError) as error:
                 raise self._invalid("event", doc, error) from error
-            if self._array_keys:
-                values = self._own_arrays(keys, values)
+            if self._sized_keys:
+                values = self._own_sized(keys, values)
             # Nothing fails from here on, so that an event is taken whole or not at all.
             rows.data += values
             rows.timestamps += times
             rows.time.append(time)
             rows.seq_num.append(seq_num)
             pending = self._pending + len(rows.seq_num)
-            if pending < self._ready_rows and self.array_bytes < self._ready_bytes:
+            if pending < self._ready_rows and self.sized_bytes < self._ready_bytes:
                 return False
             return self._say_ready(pending)
         finally:
@@ -149,7 +152,7 @@ class Intake:
 
     def _say_ready(self, pending: int) -> bool:
         self._ready_rows = pending + max(1, self._batch_rows // SAY_AGAIN)
-        self._ready_bytes = self.array_bytes + max(1, self._batch_bytes // SAY_AGAIN)
+        self._ready_bytes = self.sized_bytes + max(1, self._batch_bytes // SAY_AGAIN)
         return True
 
     def _in_order(self, doc: Mapping[str, Any]) -> tuple[Rows, list[Any]]:
@@ -186,8 +189,8 @@ class Intake:
             self._close_segment()
             self._segments.append(Page(seq_num, time, data, stamps))
             self._pending += len(seq_num)
-            self.array_bytes += sum(_nbytes(data[key]) for key in self._array_keys if key in data)
-            if self._pending < self._ready_rows and self.array_bytes < self._ready_bytes:
+            self.sized_bytes += sum(_nbytes(data[key]) for key in self._sized_keys if key in data)
+            if self._pending < self._ready_rows and self.sized_bytes < self._ready_bytes:
                 return False
             return self._say_ready(self._pending)
 
@@ -214,12 +217,12 @@ class Intake:
             else:
                 del data[key]  # a reference to external data
 
-    def _own_arrays(self, keys: Sequence[str], values: Iterable[Any]) -> list[Any]:
-        """Copy arrays: a device may use its buffer again before they are sent."""
+    def _own_sized(self, keys: Sequence[str], values: Iterable[Any]) -> list[Any]:
+        """Copy arrays: a device may use its buffer again before they are sent. Count bytes."""
         values = list(values)
-        for key in self._array_keys:
+        for key in self._sized_keys:
             index = keys.index(key)
-            self.array_bytes += _nbytes(values[index])
+            self.sized_bytes += _nbytes(values[index])
             values[index] = _own(values[index])
         return values
 
@@ -236,7 +239,7 @@ class Intake:
             self._close_segment()
             batch = Batch(self._segments, nbytes)
             self._rows_taken += self._pending
-            self._segments, self._pending, self.array_bytes = [], 0, 0
+            self._segments, self._pending, self.sized_bytes = [], 0, 0
             self._ready_rows, self._ready_bytes = self._batch_rows, self._batch_bytes
             return batch
 
@@ -255,6 +258,8 @@ def _own(value: Any) -> Any:
 def _nbytes(value: Any) -> int:
     if isinstance(value, np.ndarray):
         return value.nbytes
+    if isinstance(value, str | bytes):
+        return len(value)
     if isinstance(value, list | tuple) and value:
         return len(value) * (_nbytes(value[0]) or 8)
     return 0

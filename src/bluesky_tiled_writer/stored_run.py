@@ -30,6 +30,9 @@ logger = logging.getLogger("bluesky_tiled_writer")
 STARTED = 1
 """Tasks after which a run is in Tiled, and either new there or checked: start, then check."""
 
+MOST_BEYOND = 100_000
+"""Documents that are kept in memory when the journal fails while rows come from it, at most."""
+
 MAX_RESTARTS = 5
 """How often a run begins again because Tiled holds something else than it should."""
 
@@ -188,6 +191,8 @@ class StoredRun:
                 pipeline.backlog.add(Perform(CheckHeld(self.uid, self._known)))
         elif self.keeping.journal_failure is not None and self.behind:
             self._beyond.append((name, copy.deepcopy(doc)))
+            if len(self._beyond) > MOST_BEYOND:
+                self._hold_up(lambda: len(self._beyond) <= MOST_BEYOND)
         self.taken += 1
         if name == "stop":
             self._took_stop = True
@@ -247,7 +252,7 @@ class StoredRun:
             if self.keeping.journaled:
                 self._fall_behind()
                 return
-            self._hold_up()
+            self._hold_up(lambda: backlog.nbytes <= self._max_pending)
         self._sender.hasten(self)
 
     def _fall_behind(self) -> None:
@@ -259,17 +264,13 @@ class StoredRun:
             self.uid,
         )
 
-    def _hold_up(self) -> None:
+    def _hold_up(self, has_room: Callable[[], bool]) -> None:
         """Wait for room in memory: there is no other place."""
-        backlog = self._pipeline.backlog
         self._sender.hasten(self)
-        if not self._sender.wait(
-            lambda: backlog.nbytes <= self._max_pending or self.error is not None, self._timeout
-        ):
+        if not self._sender.wait(lambda: has_room() or self.error is not None, self._timeout):
             self.set_aside(
                 NotStored(
-                    f"Run {self.uid!r}: {backlog.nbytes >> 20} MiB wait to be stored, which is as"
-                    " much as memory may take.",
+                    f"Run {self.uid!r}: as much waits to be stored as memory may take.",
                     hint="Let TiledWriter have a journal (journal_directory=...), or more memory"
                     " (max_pending_bytes=...).",
                 )
