@@ -17,7 +17,7 @@ their names, by which those with faults, which take longest, come first."""
 
 def pytest_with_coverage(session: nox.Session, *args: str) -> None:
     """Run pytest under coverage, which must start first: pytest itself loads our plugin."""
-    env = {"COVERAGE_FILE": str(Path.cwd() / f".coverage-{session.python}")}
+    env = {"COVERAGE_FILE": str(Path.cwd() / f".coverage-{session.name}")}
     session.run("coverage", "erase", env=env)
     session.run("coverage", "run", "-m", "pytest", *WORKERS, *args, env=env)
     session.run("coverage", "combine", "--quiet", env=env)
@@ -27,6 +27,13 @@ def pytest_with_coverage(session: nox.Session, *args: str) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments go to pytest: ``nox -s tests -- -k journal``."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *WORKERS, *session.posargs)
+
+
+@nox.session(python="3.11")
+def coverage(session: nox.Session) -> None:
+    """Run the tests, or those named, and say which lines none of them reaches; takes longer."""
     session.install("-e", ".[test]")
     pytest_with_coverage(session, *session.posargs)
 
@@ -46,11 +53,14 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def tests_minimal(session: nox.Session) -> None:
-    """Write and read runs where bluesky-tiled-plugins is not installed, and pandas is newer."""
+    """Write and read runs where bluesky-tiled-plugins is not installed, and pandas is newer.
+
+    With coverage: these few tests reach most of what every run goes through.
+    """
     session.install("-e", ".[test-minimal]")
     names = ["tutorial", "pytest_plugin", "documents", "readers", "requests"]
     paths = session.posargs or [f"tests/test_{name}.py" for name in names]
-    session.run("pytest", *WORKERS, "-m", "not plugins", *paths)
+    pytest_with_coverage(session, "-m", "not plugins", *paths)
 
 
 @nox.session
