@@ -388,9 +388,8 @@ class StoredRun:
         """Send the run once more from its first document, leaving out what Tiled holds."""
         self._restarts += 1
         too_few = isinstance(error, DocumentsIncomplete)
-        if too_few and self._feed is Feed.JOURNAL and self.stopped:
-            self._restarts += MAX_RESTARTS  # no more will come
-        if not self.keeping.journaled or self._restarts > MAX_RESTARTS:
+        no_more = too_few and self._feed is Feed.JOURNAL and self.stopped
+        if not self.keeping.journaled or no_more or self._restarts > MAX_RESTARTS:
             self.set_aside(error)
             return
         self._until_stop = too_few
