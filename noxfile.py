@@ -58,7 +58,7 @@ def tests_minimal(session: nox.Session) -> None:
     With coverage: these few tests reach most of what every run goes through.
     """
     session.install("-e", ".[test-minimal]")
-    names = ["tutorial", "pytest_plugin", "documents", "readers", "requests"]
+    names = ["tutorial", "pytest_plugin", "readers", "requests"]
     paths = session.posargs or [f"tests/test_{name}.py" for name in names]
     pytest_with_coverage(session, "-m", "not plugins", *paths)
 
