@@ -590,9 +590,9 @@ def test_rows_of_another_process_wait_for_the_stop_of_the_replay(
     before = snapshot(client[run.uid])
     writer = make_writer()
     emit(run.docs[:5], writer)
-    assert not writer.flush(timeout=0.2)
+    assert not writer.flush(), "which does not wait for what only the stop document brings"
     emit(run.docs[5:-1], writer)
-    assert not writer.flush(timeout=0.2)
+    assert not writer.flush()
     assert snapshot(client[run.uid]) == before
     emit(run.docs[-1:], writer)
     assert writer.wait_for(run.uid)

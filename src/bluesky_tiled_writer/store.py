@@ -234,13 +234,16 @@ class Store:
         for run, _ in targets:
             self._sender.hasten(run)
 
-        def done() -> bool:
-            return all(
-                run.error is not None or (run.delivered >= target and (run.over or not run.stopped))
-                for run, target in targets
-            )
+        def done(run: StoredRun, target: int) -> bool:
+            if run.error is not None:
+                return True
+            return run.delivered >= target and (run.over or not run.stopped)
 
-        return self._sender.wait(done, self._timeout if timeout is None else timeout)
+        self._sender.wait(
+            lambda: all(run.waits_for_stop or done(run, target) for run, target in targets),
+            self._timeout if timeout is None else timeout,
+        )
+        return all(done(run, target) for run, target in targets)
 
     def wait_for(self, uid: str, timeout: float | None) -> bool:
         """See `TiledWriter.wait_for`."""

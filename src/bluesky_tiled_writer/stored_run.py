@@ -301,6 +301,11 @@ class StoredRun:
             if not self._earlier.at_rest:
                 return True
             self._earlier = None
+        return self.waits_for_stop
+
+    @property
+    def waits_for_stop(self) -> bool:
+        """Whether Tiled holds rows of it that only all of its documents can be compared with."""
         return self._until_stop and not self.stopped
 
     @property

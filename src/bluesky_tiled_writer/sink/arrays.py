@@ -26,7 +26,7 @@ SMALL_CHUNK = 2**20
 MANY_CHUNKS = 16
 """An array of more chunks than this, and smaller ones than that, is slow to read."""
 
-MOST_REWRITTEN = 256 * 2**20
+MOST_REWRITTEN = 64 * 2**20
 """Bytes of an array that is written anew in larger chunks, at most: they go through memory."""
 
 
