@@ -101,6 +101,37 @@ def test_replay_sends_what_is_missing(
     assert len(table(catalog, run.uid)) == 6
 
 
+def test_replay_goes_on_after_a_stop_that_was_made_for_half_a_run(
+    catalog: Container, http_server: str, tmp_path: Path
+) -> None:
+    run = scalar_run(6)
+    half = save(tmp_path / "half.jsonl", run.docs[:5])
+    whole = save(tmp_path / "whole.jsonl", run.docs)
+    assert run_cli("replay", half, "--to", http_server, "--finish").exit_code == 0
+    assert catalog[run.uid].metadata["stop"]["exit_status"] == "fail"
+    result = run_cli("replay", whole, "--to", http_server)
+    assert (result.exit_code, result.stdout) == (0, f"stored          {run.uid}\n")
+    assert len(table(catalog, run.uid)) == 6
+    assert catalog[run.uid].metadata["stop"] == run.docs[-1][1]
+    for path in (half, whole):
+        result = run_cli("replay", path, "--to", http_server, "--finish")
+        assert (result.exit_code, result.stdout) == (0, f"already stored  {run.uid}\n")
+
+
+def test_replay_of_fewer_rows_than_tiled_holds_changes_nothing(
+    catalog: Container, http_server: str, tmp_path: Path
+) -> None:
+    run = scalar_run(6)
+    most = save(tmp_path / "most.jsonl", run.docs[:-1])
+    half = save(tmp_path / "half.jsonl", [*run.docs[:4], run.docs[-1]])
+    run_cli("replay", most, "--to", http_server)
+    result = run_cli("replay", half, "--to", http_server)
+    assert result.exit_code == 1
+    assert "give 2 rows" in result.stdout
+    assert len(table(catalog, run.uid)) == 6
+    assert "stop" not in catalog[run.uid].metadata
+
+
 def test_several_files_and_runs(catalog: Container, http_server: str, tmp_path: Path) -> None:
     runs = [scalar_run(i + 1) for i in range(4)]
     mixed = [
