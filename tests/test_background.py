@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 import pytest
 from documents import Document, Pair, RunBuilder, data_key, emit, scalar_run
+from faults.tiled_process import TiledProcess
 from tiled.client import from_uri
 from tiled.client.container import Container
 from tiled.client.context import Context
@@ -239,11 +240,24 @@ def test_a_stop_waits_for_its_timeout_at_most(
     assert writer.wait_for(run.uid, timeout=PATIENCE)
 
 
+@pytest.fixture
+def sqlite_client(tmp_path: Path) -> Iterator[Container]:
+    """A client of a server that keeps tables in SQLite.
+
+    With those in DuckDB all requests share a connection, and appends at the same time get into
+    each other's transactions: then Tiled 0.2.20 may store rows twice that it acknowledged once.
+    """
+    with TiledProcess(tmp_path, tmp_path, database="sqlite") as server:
+        client = from_uri(server.uri)
+        yield client
+        client.context.close()
+
+
 def test_two_writers_on_one_server_at_once(
-    tiled_client: Container, make_writer: MakeWriter, journals: Path
+    sqlite_client: Container, make_writer: MakeWriter, journals: Path
 ) -> None:
     runs = [[scalar_run(events=40) for _ in range(3)] for _ in range(2)]
-    writers = [make_writer(flush_interval=0.01, batch_size=7) for _ in runs]
+    writers = [make_writer(sqlite_client, flush_interval=0.01, batch_size=7) for _ in runs]
     threads = [
         threading.Thread(target=lambda w=w, r=r: [emit(run.docs, w) for run in r])  # type: ignore[misc]
         for w, r in zip(writers, runs, strict=True)
@@ -255,8 +269,8 @@ def test_two_writers_on_one_server_at_once(
     for writer in writers:
         assert writer.close()
     for run in [*runs[0], *runs[1]]:
-        assert column(tiled_client, run.uid) == [*range(40)]
-        assert is_stopped(tiled_client, run.uid)
+        assert column(sqlite_client, run.uid) == [*range(40)]
+        assert is_stopped(sqlite_client, run.uid)
     assert list(journals.iterdir()) == []
 
 
@@ -509,7 +523,10 @@ def test_a_writer_has_a_form_for_notebooks(make_writer: MakeWriter) -> None:
 # -- bounds ---------------------------------------------------------------------------------------
 
 BOUND = 20_000
-"""Bytes that may wait: about 75 rows of a `wide_run`."""
+"""Bytes that may wait: about 90 rows of a `wide_run`."""
+
+MOST = 1.35 * BOUND
+"""What there may be at one moment: rows on their way, and a quarter before they are counted."""
 
 
 def wide_run(events: int) -> RunBuilder:
@@ -543,7 +560,7 @@ def test_a_run_that_has_more_than_memory_may_take_is_behind_and_stored_from_its_
             emit([pair], writer)
             most = max(most, writer.status.pending_bytes)
         assert writer.status.state == "behind"
-        assert BOUND / 2 < most < 1.15 * BOUND
+        assert BOUND / 2 < most < MOST
     emit(run.docs[-1:], writer)
     assert writer.wait_for(run.uid, timeout=PATIENCE)
     assert_wide_run_stored(tiled_client, run.uid, 500)
@@ -584,7 +601,7 @@ def test_without_a_journal_the_caller_waits_for_room_in_memory(
         thread.start()
         wait_until(lambda: writer.status.pending_bytes > BOUND)
         time.sleep(0.1)  # in which it would go on
-        assert writer.status.pending_bytes < 1.15 * BOUND
+        assert writer.status.pending_bytes < MOST
         assert sent < 200
     thread.join(3 * PATIENCE)
     assert sent == len(run.docs)

@@ -61,14 +61,14 @@ def test_long_texts_count_as_much_as_they_take(tmp_path: Path) -> None:
     for name, doc in builder.docs:
         run.take(name, doc)
     assert run.behind
-    assert run.pending_bytes == 0
+    assert run.backlog.nbytes == 0
     process.kill()
 
 
 def test_memory_is_bounded_when_the_journal_fails_while_rows_come_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bluesky_tiled_writer.stored_run.MOST_BEYOND", 5)
+    monkeypatch.setattr("bluesky_tiled_writer.journal_feed.MOST_BEYOND", 5)
     docs = run_of(ROWS)
     process = Process(MemoryWorld(), JournalDirectory(tmp_path), max_pending_bytes=500)
     run = process.open(docs[0][1]["uid"])

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from conftest import RequestLog
 from documents import RunBuilder, data_key, emit
 from tiled.client.container import Container
 from tree import stream_of
 
 from bluesky_tiled_writer import TiledWriter
-
-RequestLog = Callable[[Container], AbstractContextManager[list[tuple[str, str]]]]
-
 
 MANY = 3
 """Chunks that an array may have here: every row takes requests."""

@@ -133,6 +133,7 @@ class Everything:
         uri = "file://localhost/detector/a.h5"
         run.stream_datum("primary", run.stream_resource("image", uri, dataset="/x"), 0, 1)
         emit(run.docs, writer)
+        assert writer.flush(timeout=30.0)  # a call waits for a second at most
         assert len(list(self.journals.iterdir())) == 1
         node = client[run.uid]
         assert stream_of(client, run.uid)["image"].metadata == {"original_uris": [uri]}

@@ -7,7 +7,6 @@ took effect. There is no thread: the sender's turns are taken when the machine s
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from documents import RunBuilder, data_key
+from faults import LONG
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -51,7 +51,6 @@ from bluesky_tiled_writer.steps import (
 )
 from bluesky_tiled_writer.stored_run import StoredRun
 
-LONG = os.environ.get("FAULTS") == "long"
 SERVER = "a server"
 FAULTS = st.lists(st.sampled_from(["after", "before", ""]), min_size=1, max_size=6)
 """Of the requests to come, from the last of the list to the first."""

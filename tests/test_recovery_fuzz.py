@@ -7,7 +7,6 @@ of journals cheap; a few go to Tiled in this process.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 from documents import Pair, RunBuilder, data_key
+from faults import LONG
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import Storage, in_process
@@ -166,7 +166,6 @@ def flipped(where: float, bits: int) -> Damage:
 
 PLACES = st.floats(0.0, 1.0, exclude_max=True)
 STORED = st.integers(0, 10)
-LONG = os.environ.get("FAULTS") == "long"
 fuzz = settings(
     max_examples=1000 if LONG else 60, deadline=None, suppress_health_check=list(HealthCheck)
 )

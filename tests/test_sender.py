@@ -16,6 +16,7 @@ from bluesky_tiled_writer.errors import (
     RunExists,
     ServerUnreachable,
     StorageError,
+    TooEarly,
 )
 from bluesky_tiled_writer.sender import MAX_DELAYS, MAX_FAILURES, Sender
 
@@ -239,6 +240,20 @@ def test_a_busy_server_is_left_alone_as_long_as_it_says(sender: Sender, clock: C
     assert not sender.down
 
 
+def test_a_job_that_is_too_early_is_asked_again_as_often_as_it_takes(
+    sender: Sender, clock: Clock
+) -> None:
+    job = ScriptedJob(*[TooEarly("wait", retry_after=2.0)] * (MAX_DELAYS + 5))
+    sender.add(job)
+    sender.hasten(job)
+    turn_for(sender, clock, 1.9)
+    assert len(job.advanced) == 1
+    turn_for(sender, clock, 2.0 * (MAX_DELAYS + 5))
+    assert job.events == []
+    assert len(job.advanced) > MAX_DELAYS + 5
+    assert sender.last_error is None
+
+
 def test_what_never_gets_through_is_given_up_in_the_end(sender: Sender, clock: Clock) -> None:
     job = ScriptedJob(*[ServerUnreachable("dropped")] * 100)
     sender.add(job)
@@ -246,6 +261,16 @@ def test_what_never_gets_through_is_given_up_in_the_end(sender: Sender, clock: C
     turn_for(sender, clock, 1000.0)
     assert job.events == ["set aside"]
     assert len(job.advanced) == MAX_DELAYS + 1
+
+
+def test_refusals_and_outages_are_counted_apart(sender: Sender, clock: Clock) -> None:
+    oops, gone = RequestRefused("oops", status=500), ServerUnreachable("dropped")
+    job = ScriptedJob(*[oops, gone] * MAX_FAILURES, None)
+    sender.add(job)
+    sender.hasten(job)
+    turn_for(sender, clock, 100.0)
+    assert job.events == []
+    assert not job.outcomes
 
 
 def test_success_makes_failures_forgotten(sender: Sender, clock: Clock) -> None:

@@ -272,7 +272,7 @@ def test_rows_in_files_are_counted(client: Container, tmp_path: Path) -> None:
         ("abc", b"abc", True),
         ("1", 1, False),
         (None, "", False),
-        (np.datetime64("NaT"), None, True),
+        (np.datetime64("NaT", "s"), None, True),
         (np.zeros(2), np.zeros(3), False),
     ],
 )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from .backlog import Backlog, Close, Declare, Expect, Finish, Perform, Register, Store, Task
 from .batch import Batch
 from .errors import StorageUnsupported
 from .external import ExternalKey
+from .jobs import Together, one_by_one
 from .keeping import Keeping
 from .metadata import to_json
 from .steps import (
     AppendRows,
     CheckNodes,
-    CloseNodes,
+    CloseNode,
     Discard,
     ExtendRagged,
     Rechunk,
@@ -25,15 +27,6 @@ from .stream import Stream
 
 IN_DATABASE = (AppendRows, ExtendRagged)
 """Steps whose rows Tiled keeps in a database."""
-
-Together = Callable[[Sequence[Callable[[], None]]], None]
-"""Calls functions, perhaps at the same time, and raises an error of theirs when all are done."""
-
-
-def one_by_one(functions: Sequence[Callable[[], None]]) -> None:
-    """Call functions one after the other."""
-    for function in functions:
-        function()
 
 
 class Delivery:
@@ -60,6 +53,8 @@ class Delivery:
     ----------
     rows, tasks : int
         Rows stored, and tasks done, so far.
+    detours : int
+        How often rows had to be stored otherwise, since Tiled turned out not to hold a type.
     closed : bool
         Whether the run is stored, and all done.
     """
@@ -74,12 +69,14 @@ class Delivery:
     ) -> None:
         self.rows = 0
         self.tasks = 0
+        self.detours = 0
         self.closed = False
         self._sink = sink
         self._backlog = backlog
         self._on_stored = on_stored
         self._together = together
         self._keeping = keeping or Keeping("")
+        self._told: set[tuple[str, ...]] = set()  # nodes whose subscribers know of the end
 
     def deliver(self, rows: bool = True) -> None:
         """Do all that waits now; what comes meanwhile is for the next time.
@@ -137,6 +134,7 @@ class Delivery:
                 self._together(self._lanes(plan.steps))
             except StorageUnsupported:
                 # The limits have learned of it: the next plan works around.
+                self.detours += 1
                 self._sink.carry_out(Discard(stream.uncommitted(plan)))
                 continue
             break
@@ -150,6 +148,8 @@ class Delivery:
         requests to a server share a connection, and so get into each other's transactions.
         """
         database: list[Step] = [step for step in steps if isinstance(step, IN_DATABASE)]
+        # Tables first: a server that refuses them, too, is not taken for one without ragged nodes.
+        database.sort(key=lambda step: isinstance(step, ExtendRagged))
         lanes: list[list[Step]] = [database] if database else []
         lanes += [[step] for step in steps if not isinstance(step, IN_DATABASE)]
         return [self._lane(lane) for lane in lanes]
@@ -195,9 +195,11 @@ class Delivery:
                 if values := key.new_metadata():
                     update = UpdateMetadata(task.run, stream.name, values, key.node.name)
                     self._sink.carry_out(update)
-        self._sink.carry_out(CheckNodes(task.run))
+        check = CheckNodes(task.run, again=self._keeping.can_repeat)
+        self._sink.carry_out(check)
         if self._keeping.journaled:  # should the process end in between
             self._sink.carry_out(Rechunk(task.run))
+            self._sink.carry_out(check)
         notes = list(task.notes)
         for stream in streams:
             notes += stream.notes()
@@ -219,4 +221,9 @@ class Delivery:
         return [(run, stream.name, node) for stream in streams for node in stream.nodes]
 
     def _close_nodes(self, paths: Sequence[tuple[str, ...]]) -> None:
-        self._together([self._lane([CloseNodes([path])]) for path in paths])
+        left = [path for path in paths if path not in self._told]
+        self._together([partial(self._close_node, path) for path in left])
+
+    def _close_node(self, path: tuple[str, ...]) -> None:
+        self._sink.carry_out(CloseNode(path))
+        self._told.add(path)

@@ -94,6 +94,22 @@ class DocumentsIncomplete(OutOfStep):
     """Tiled holds rows of a run that its documents, as far as they are known, do not give."""
 
 
+class TooEarly(StorageError):
+    """Something that was sent without an answer may still be carried out: ask again later.
+
+    Parameters
+    ----------
+    message : str
+        As in `TiledWriterError`.
+    retry_after : float
+        Seconds after which to ask.
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class NotStored(StorageError):
     """A run was not stored within the time that its writer waits, or too much of it waits."""
 

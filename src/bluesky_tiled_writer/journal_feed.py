@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Iterable
+from collections import deque
 from contextlib import suppress
+from enum import Enum
 from itertools import takewhile
 from typing import Any
 
@@ -21,6 +23,18 @@ logger = logging.getLogger("bluesky_tiled_writer")
 REPLAY_ROWS = 50_000
 REPLAY_BYTES = 16 * 2**20
 """Rows, and bytes of them, that are read from a journal before they are sent."""
+
+MOST_BEYOND = 100_000
+"""Documents that are kept in memory when the journal fails while rows come from it, at most."""
+
+
+class Feed(Enum):
+    """Where the documents of a run come from on their way to Tiled."""
+
+    CALLER = "the call that brings them"
+    ANEW = "the journal, from its beginning, by a new pipeline"
+    JOURNAL = "the journal, from where it was read to"
+    NOTHING = "nowhere: the run was set aside, or Tiled has it already"
 
 
 class JournalFeed:
@@ -47,6 +61,8 @@ class JournalFeed:
         Whether that had to be made here, since the journal has none.
     lost : bool
         Whether the journal is damaged so that documents may be missing.
+    beyond : deque of (str, dict)
+        Documents that came after those in the journal, which had failed by then.
     """
 
     def __init__(
@@ -61,6 +77,7 @@ class JournalFeed:
         self.stopped = False
         self.interrupted = False
         self.lost = False
+        self.beyond: deque[tuple[str, Any]] = deque()
         self._must_check = orphan
         self._uid = uid
         self._journal = journal
@@ -73,7 +90,20 @@ class JournalFeed:
     @property
     def unread(self) -> bool:
         """Whether there is anything to read."""
+        return bool(self.beyond) or self._grown
+
+    @property
+    def _grown(self) -> bool:
         return self._read_to < self._journal.size
+
+    def keep_beyond(self, name: str, doc: Any) -> None:
+        """Take a document that the journal could not take."""
+        self.beyond.append((name, copy.deepcopy(doc)))
+
+    @property
+    def overfull(self) -> bool:
+        """Whether there are more of these than memory should hold."""
+        return len(self.beyond) > MOST_BEYOND
 
     def rewind(self, *, check: bool) -> None:
         """Begin again with the first document, for a new pipeline.
@@ -87,15 +117,13 @@ class JournalFeed:
         self._read_to, self.stopped = 0, False
         self._must_check = self._orphan or check
 
-    def read_into(self, pipeline: Pipeline, beyond: Iterable[tuple[str, Any]] = ()) -> None:
+    def read_into(self, pipeline: Pipeline) -> None:
         """Feed a pipeline, and have it deliver.
 
         Parameters
         ----------
         pipeline : Pipeline
             The same one until `rewind`.
-        beyond : iterable of (str, dict)
-            Documents that came after those in the journal.
 
         Raises
         ------
@@ -115,8 +143,8 @@ class JournalFeed:
                     pipeline.delivery.deliver()
             self._tell_damage(reader, pipeline)
             self._read_to = max(self._read_to, reader.size - reader.torn)
-        for name, doc in beyond:
-            self._feed(name, doc, pipeline)
+        while self.beyond and not self._grown:  # since it was opened, before it failed
+            self._feed(*self.beyond.popleft(), pipeline)
         if self._orphan and not pipeline.writer.started:
             raise JournalError(
                 f"The journal {self._journal.path} has lost its start document.",
@@ -179,7 +207,8 @@ class JournalFeed:
     def _stop_for_the_dead(self, pipeline: Pipeline) -> None:
         """Finish a run whose process is gone; the journal gets the stop document, too."""
         stop = interrupted_stop(self._uid, PROCESS_ENDED, pipeline.writer.num_events)
-        note = f"{PROCESS_ENDED} bluesky-tiled-writer stored what was measured, and this stop."
+        did = "bluesky-tiled-writer stored what was measured, and this stop document."
+        note = f"{PROCESS_ENDED} {did}"
         self.interrupted = True
         for name, doc in ((NOTE, note), ("stop", stop)):
             with suppress(JournalError):  # a later attempt makes another one

@@ -28,6 +28,8 @@ class Keeping:
         Why there is none, if there should be one.
     backup : Backup, optional
         Gets the documents if the run is not stored.
+    in_file : bool
+        Whether the documents come from a file, which is replayed.
 
     Attributes
     ----------
@@ -43,16 +45,24 @@ class Keeping:
         journal: JournalFile | None = None,
         journal_failure: JournalError | None = None,
         backup: Backup | None = None,
+        *,
+        in_file: bool = False,
     ) -> None:
         self.journal = journal
         self.journal_failure = journal_failure
         self._uid = uid
         self._backup = backup
+        self._in_file = in_file
 
     @property
     def journaled(self) -> bool:
         """Whether the journal has every document so far."""
         return self.journal is not None and self.journal_failure is None
+
+    @property
+    def can_repeat(self) -> bool:
+        """Whether all documents so far can be sent again."""
+        return self.journaled or self._in_file
 
     @property
     def must_tell(self) -> bool:
@@ -84,7 +94,7 @@ class Keeping:
 
     def sync(self) -> None:
         """Have the journal be on the disk, and not only with the operating system."""
-        if self.journal is None or not self.journaled:
+        if self.journal is None or self.journal_failure is not None:
             return
         try:
             self.journal.sync()

@@ -18,7 +18,7 @@ class Limits:
     """What the databases behind one Tiled server cannot hold.
 
     Tiled does not say which database it keeps tables in, and asking costs a request. So everything
-    is offered once; what is refused is remembered here, for all runs of a writer, and goes to
+    is offered; what is refused is remembered here, for all runs of a writer, and goes to
     array nodes or to text from then on.
     """
 

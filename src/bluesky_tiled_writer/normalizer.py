@@ -95,7 +95,6 @@ class RunNormalizer(DocumentRouter):
         self._untouched: set[str] = set()
         self._tokens = count()
         self._sees_events = type(self).event is not RunNormalizer.event
-        self._sees_emitted = type(self).emit is not RunNormalizer.emit
 
     def __call__(self, name: str, doc: Any, validate: bool = False) -> tuple[str, Any]:
         """Process a document; events take the short way."""
@@ -206,15 +205,11 @@ class RunNormalizer(DocumentRouter):
 
     def event(self, doc: Any) -> Any:
         """Pass on an event: as it is, unless there is something to patch, rename or leave out."""
-        patch = self.patches.get("event") if self.patches else None
         descriptor = doc.get("descriptor")
-        if patch is None and descriptor in self._untouched:
-            if self._sees_emitted:
-                self.emit("event", doc)
-                return
-            for func in self._for_events:
-                func("event", doc)
+        if self.leaves_alone(descriptor):
+            self.emit("event", doc)
             return
+        patch = self.patches.get("event")
         facts = self._facts.get(descriptor)
         references: Document = {}
         doc = shallow_copy(doc)
@@ -284,6 +279,10 @@ class RunNormalizer(DocumentRouter):
     def stream_datum(self, doc: Any) -> None:
         """Pass on a stream datum."""
         self.emit("stream_datum", self._patched("stream_datum", doc))
+
+    def leaves_alone(self, descriptor: str) -> bool:
+        """Whether there is nothing to patch, rename or leave out in events of a descriptor."""
+        return descriptor in self._untouched and "event" not in self.patches
 
     # -- steps ----------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from typing import Any
 from event_model import DocumentRouter
 
 from .backlog import Backlog
-from .delivery import Delivery, Together, one_by_one
+from .delivery import Delivery
+from .jobs import Together, one_by_one
 from .keeping import Keeping
 from .limits import Limits
 from .normalizer import RunNormalizer
@@ -47,14 +48,16 @@ class Pipeline:
     together : callable, optional
         Calls functions that write to different nodes.
     max_pending_bytes : int, optional
-        Bytes of rows that may wait, of which half are enough to store.
+        Bytes of rows that may wait. A quarter of them are enough to store, and about as much as
+        there may be beyond them before that is noticed.
     keeping : Keeping, optional
         Keeps the documents meanwhile.
 
     Attributes
     ----------
-    feed, event : callable
-        Take a document: ``feed(name, doc)``, and for events, which are the many, ``event(doc)``.
+    straight : dict of str to callable
+        By uid of a descriptor, what takes its events where nothing has to be done to them before:
+        ``Intake.event``, after which `on_ready` may have to be called. All others go to `feed`.
     """
 
     def __init__(
@@ -74,21 +77,32 @@ class Pipeline:
             batch_size=settings.batch_size,
             max_array_size=settings.max_array_size,
             path_map=settings.path_map,
-            ready_bytes=min(READY_BYTES, (max_pending_bytes or 2 * READY_BYTES) // 2),
+            ready_bytes=min(READY_BYTES, (max_pending_bytes or 4 * READY_BYTES) // 4),
         )
         sink = settings.new_sink(settings.limits)
         self.delivery = Delivery(sink, self.backlog, on_stored, together, keeping)
-        self.feed: Callable[[str, Any], Any] = self.writer
-        self.event: Callable[[Any], Any] = self.writer.event
+        self.straight: dict[str, Callable[[Any], bool]] = {}
+        self._first: Any = self.writer
         if settings.normalizer is not None:
-            normalizer: Any = settings.normalizer(
+            self._first = settings.normalizer(
                 patches=dict(settings.patches),
                 spec_to_mimetype=dict(settings.spec_to_mimetype),  # type: ignore[call-arg]
             )
-            normalizer.subscribe(self.writer.__call__)  # bound: Python calls it faster
-            self.feed = normalizer
-            own_call = type(normalizer).__call__ is not RunNormalizer.__call__
-            self.event = (lambda doc: normalizer("event", doc)) if own_call else normalizer.event
+            self._first.subscribe(self.writer.__call__)  # bound: Python calls it faster
+
+    def feed(self, name: str, doc: Any) -> None:
+        """Take a document."""
+        self._first(name, doc)
+        if name == "descriptor":
+            self._go_straight(doc.get("uid"))
+
+    def _go_straight(self, descriptor: Any) -> None:
+        """Have its events skip a normalizer that does nothing to them; a user's class may look."""
+        first = self._first
+        plain = type(first) is RunNormalizer and first.leaves_alone(descriptor)
+        intake = self.writer.intake(descriptor)
+        if intake is not None and (plain or first is self.writer):
+            self.straight[descriptor] = intake.event
 
 
 ROWS_AT_ONCE = 50_000

@@ -66,4 +66,6 @@ def in_columns(rows: RaggedRows) -> tuple[list[np.ndarray | int], np.ndarray]:
         if len(levels) <= last_ragged:
             items = [part for item in items for part in item]
     empty = np.empty((0, *(size or 0 for size in fixed)), rows.dtype)
-    return levels, np.concatenate([empty, *items]).astype(rows.dtype, copy=False)
+    values = np.concatenate([empty, *items]).astype(rows.dtype, copy=False)
+    # The C types of a size are equal to numpy, so that `astype` keeps them; others look closer.
+    return levels, values.view(np.dtype(rows.dtype.str))

@@ -160,8 +160,8 @@ class Replay:
                 options, finish = {**options, **_options_of(saved.path)}, True
             runs: set[str] | None = None
             for attempt in range(ATTEMPTS):
-                one = _Pass(self._client, report, runs, finish, self._timeout, options)
-                runs = one.send(saved, on_progress, last=attempt == ATTEMPTS - 1)
+                one = _Pass(self._client, saved, report, runs, finish, self._timeout, options)
+                runs = one.send(on_progress, last=attempt == ATTEMPTS - 1)
                 if not runs:
                     break
         return report
@@ -173,6 +173,7 @@ class _Pass:
     def __init__(
         self,
         client: BaseClient,
+        saved: SavedDocuments,
         report: Report,
         only: set[str] | None,
         finish: bool,
@@ -180,6 +181,7 @@ class _Pass:
         options: dict[str, Any],
     ) -> None:
         self._client = client
+        self._saved = saved
         self._report = report
         self._only = only
         self._finish = finish
@@ -191,15 +193,11 @@ class _Pass:
         self._failed: dict[str, Exception] = {}
         self._held: set[str] = set()
 
-    def send(
-        self, saved: SavedDocuments, on_progress: Callable[[], Any], *, last: bool
-    ) -> set[str]:
+    def send(self, on_progress: Callable[[], Any], *, last: bool) -> set[str]:
         """Send them; gives the runs that have to be sent again."""
         patience: float | None = None
         try:
-            for name, doc in saved:
-                if name == "start":
-                    self._begin(doc, saved.path)
+            for name, doc in self._saved:
                 self._take(name, doc)
                 on_progress()
             for run in list(self._open):
@@ -223,6 +221,8 @@ class _Pass:
         uid = self._index.run_of(name, doc)
         if self._only is not None and uid not in self._only:
             return
+        if name == "start" and uid is not None and uid not in self._report.runs:
+            self._begin(uid, doc)
         if uid in self._failed or uid in self._held:
             return
         report = self._report.runs.get(uid or "")
@@ -243,18 +243,13 @@ class _Pass:
         if report is not None:
             self._account(name, doc, report)
 
-    def _begin(self, start: dict[str, Any], path: Path) -> None:
+    def _begin(self, uid: str, start: dict[str, Any]) -> None:
         """Look at what Tiled has of a run, and how much of it is in the file, if need be."""
-        uid = self._index.run_of("start", start)
-        if uid is None or uid in self._report.runs:
-            return
-        if self._only is not None and uid not in self._only:
-            return
         report = self._report.runs[uid] = RunReport(uid)
 
         def documents() -> Iterator[tuple[str, Any]]:
             index = RunIndex()
-            for name, doc in SavedDocuments(path, on_problem=lambda _: None):
+            for name, doc in SavedDocuments(self._saved.path, on_problem=lambda _: None):
                 if index.run_of(name, doc) == uid:
                     yield name, doc
 

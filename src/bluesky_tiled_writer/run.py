@@ -141,6 +141,11 @@ class RunWriter(DocumentRouter):
             self._on_ready()
         return name, doc
 
+    def intake(self, descriptor: str) -> Intake | None:
+        """What takes the events of a descriptor; None if there was no such descriptor."""
+        incoming = self._by_descriptor.get(descriptor)
+        return None if incoming is None else incoming.intake
+
     def start(self, doc: RunStart) -> None:
         """Create the container of the run."""
         start: dict[str, Any] = dict(doc)

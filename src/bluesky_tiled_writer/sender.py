@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol
 
 from .breaker import Breaker
 from .errors import (
@@ -27,7 +26,9 @@ from .errors import (
     ServerUnreachable,
     StorageError,
     StorageUnsupported,
+    TooEarly,
 )
+from .jobs import Job
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -47,51 +48,6 @@ MAX_DELAYS = 20
 """The same for failures that speak of trouble on the way rather than of the request."""
 
 
-class Job(Protocol):
-    """Something that is sent bit by bit."""
-
-    @property
-    def waiting(self) -> bool:
-        """Whether there is anything to send."""
-        ...
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will come."""
-        ...
-
-    @property
-    def progress(self) -> int:
-        """Something that grows with what was sent: failures in between are not the same one."""
-        ...
-
-    def advance(self, rows: bool) -> None:
-        """Send what waits; raises an error if that fails, and is called again later.
-
-        Parameters
-        ----------
-        rows : bool
-            Whether it is time for rows, too, that are collected to be sent together.
-        """
-        ...
-
-    def sync(self) -> None:
-        """Have what was taken be on the disk, while nothing can be sent."""
-        ...
-
-    def begin_again(self, error: StorageError) -> None:
-        """Send everything once more from the beginning, leaving out what Tiled holds."""
-        ...
-
-    def complete(self) -> None:
-        """Take note that Tiled holds all of it already."""
-        ...
-
-    def set_aside(self, error: Exception) -> None:
-        """Give up, for this error does not go away."""
-        ...
-
-
 @dataclass(eq=False)
 class _Entry:
     """A job, and when to advance it."""
@@ -102,6 +58,7 @@ class _Entry:
     rows_urgent: bool = False
     not_before: float = 0.0
     failures: int = 0
+    outages: int = 0  # failures of which the server was not there
     progress: int = -1  # at the last failure
 
 
@@ -288,6 +245,8 @@ class Sender:
             entry.job.advance(rows)
         except RunComplete:
             entry.job.complete()
+        except TooEarly as error:
+            self._try_again(entry, error.retry_after)
         except OutOfStep as error:
             logger.warning("%s", error)
             self._try_again(entry)
@@ -299,7 +258,7 @@ class Sender:
             self.last_error = error
             entry.job.set_aside(error)
         else:
-            entry.failures = 0
+            entry.failures = entry.outages = 0
             if self._breaker.succeeded():
                 logger.warning("Tiled answers again; going on.")
 
@@ -307,18 +266,22 @@ class Sender:
         """Decide what a failure means."""
         status = error.status if isinstance(error, RequestRefused) else None
         if entry.job.progress != entry.progress:
-            entry.progress, entry.failures = entry.job.progress, 0
-        entry.failures += 1
+            entry.progress, entry.failures, entry.outages = entry.job.progress, 0, 0
         away, limit = False, 0
         if isinstance(error, ServerUnreachable) or status in AWAY:
-            away, limit = True, MAX_DELAYS
+            away = True
         elif status in BUSY:
             limit = MAX_DELAYS
         elif error.uncertain or status == HTTPStatus.NOT_FOUND:  # or somebody deleted the node
             limit = MAX_FAILURES
-            if away := not self._healthy():
-                entry.failures -= 1
-        if entry.failures > limit:
+            away = not self._healthy()
+        if away:
+            entry.outages += 1
+            given_up = entry.outages > MAX_DELAYS
+        else:
+            entry.failures += 1
+            given_up = entry.failures > limit
+        if given_up:
             entry.job.set_aside(error)
             return
         self._try_again(entry, getattr(error, "retry_after", 0.0))
@@ -331,7 +294,7 @@ class Sender:
 
     def _try_again(self, entry: _Entry, at_least: float = 0.0) -> None:
         entry.urgent = entry.rows_urgent = True
-        backoff = min(5.0, 0.05 * 2 ** min(entry.failures, 10))
+        backoff = min(5.0, 0.05 * 2 ** min(entry.failures + entry.outages, 10))
         entry.not_before = self._clock() + max(backoff, min(at_least, 60.0))
 
     def _ask_server(self) -> bool:

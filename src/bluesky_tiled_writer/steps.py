@@ -168,9 +168,14 @@ class CheckHeld:
 
 @dataclass(frozen=True)
 class CheckNodes:
-    """Make sure that nodes of a run whose requests went unanswered hold what was sent, once."""
+    """Make sure that all nodes of a run hold what was sent, once, if any request went unanswered.
+
+    What does not is deleted, to be stored again, if `again` says that all documents are still at
+    hand.
+    """
 
     run: str
+    again: bool
 
 
 @dataclass(frozen=True)
@@ -184,10 +189,10 @@ class Rechunk:
 
 
 @dataclass(frozen=True)
-class CloseNodes:
-    """Tell live subscribers of these nodes, in this order, that no more will come."""
+class CloseNode:
+    """Tell live subscribers of a run, a stream or a node that no more will come."""
 
-    paths: Sequence[tuple[str, ...]]
+    path: tuple[str, ...]
 
 
 Step = (
@@ -204,7 +209,7 @@ Step = (
     | CheckHeld
     | CheckNodes
     | Rechunk
-    | CloseNodes
+    | CloseNode
 )
 
 

@@ -42,7 +42,7 @@ class Store:
     timeout : float
         Seconds that anybody waits, unless they say otherwise.
     max_pending_bytes : int
-        Bytes of rows of a run in memory, at most.
+        Bytes of rows of a run in memory; see `Pipeline`.
     to_the_end : bool
         Whether a run is waited for until all is done, and not only until it can be read.
     """
@@ -96,7 +96,7 @@ class Store:
             uid,
             self._settings,
             self._sender,
-            Keeping(uid, journal, failure, backup),
+            Keeping(uid, journal, failure, backup, in_file=known is not None),
             max_pending_bytes=self._max_pending,
             timeout=self._timeout,
             known=known,
@@ -206,10 +206,10 @@ class Store:
     def status(self) -> Status:
         """See `TiledWriter.status`."""
         runs = list(self._runs)
-        waiting = [run for run in runs if not run.over and run.error is None]
+        waiting = [run for run in runs if not run.at_rest]
         unsettled = [run.settled for run in waiting if run.delivered < run.taken]
         aside = {run.uid: str(run.error) for run in runs if run.error is not None}
-        rows = sum(run.pending_rows for run in waiting)
+        rows = sum(run.backlog.rows for run in waiting)
         state: State = "writing" if unsettled or rows else "idle"
         if any(run.behind and not run.is_orphan for run in waiting):
             state = "behind"
@@ -219,7 +219,7 @@ class Store:
             state=state,
             runs=len(waiting),
             pending_rows=rows,
-            pending_bytes=sum(run.pending_bytes for run in waiting),
+            pending_bytes=sum(run.backlog.nbytes for run in waiting),
             oldest=time.monotonic() - min(unsettled) if unsettled else 0.0,
             rows_stored=self._rows_of_forgotten + sum(run.rows_stored for run in runs),
             server_down=self._sender.down,
@@ -251,10 +251,7 @@ class Store:
         run = next((run for run in reversed(self._runs) if run.uid == uid), None)
         if run is None:
             return True
-        done = self._sender.wait(
-            lambda: run.over or run.error is not None,
-            self._timeout if timeout is None else timeout,
-        )
+        done = self._sender.wait(lambda: run.at_rest, self._timeout if timeout is None else timeout)
         if run.error is not None:
             raise run.error
         return done and run.stored  # it is over, too, when it was left to another process
@@ -320,7 +317,7 @@ class Store:
         for journal in self._journals.orphans(self.server):
             self._adopt(journal)
         runs = [run for run in list(self._runs) if run.is_orphan]
-        self._sender.wait(lambda: all(run.over or run.error is not None for run in runs), left())
+        self._sender.wait(lambda: all(run.at_rest for run in runs), left())
         recoveries = [Recovery.of(run) for run in runs]
         self._forget_stored()
         return recoveries

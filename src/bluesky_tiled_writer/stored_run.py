@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from enum import Enum
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
-from .backlog import Perform
-from .delivery import Together
+from .backlog import Backlog, Perform
 from .errors import (
     DocumentsIncomplete,
     InvalidDocument,
@@ -20,7 +16,8 @@ from .errors import (
     StorageError,
     TiledWriterError,
 )
-from .journal_feed import JournalFeed
+from .jobs import Pace
+from .journal_feed import Feed, JournalFeed
 from .keeping import Keeping
 from .pipeline import Pipeline, Settings
 from .steps import CheckHeld, Known
@@ -30,41 +27,11 @@ logger = logging.getLogger("bluesky_tiled_writer")
 STARTED = 1
 """Tasks after which a run is in Tiled, and either new there or checked: start, then check."""
 
-MOST_BEYOND = 100_000
-"""Documents that are kept in memory when the journal fails while rows come from it, at most."""
-
 MAX_RESTARTS = 5
 """How often a run begins again because Tiled holds something else than it should."""
 
 
-class Feed(Enum):
-    """Where the documents of a run come from on their way to Tiled."""
-
-    CALLER = "the call that brings them"
-    ANEW = "the journal, from its beginning, by a new pipeline"
-    JOURNAL = "the journal, from where it was read to"
-    NOTHING = "nowhere: the run was set aside, or Tiled has it already"
-
-
-class Pace(Protocol):
-    """What a run needs of the sender; see `Sender`."""
-
-    def hasten(self, job: Any, *, rows: bool = True) -> None:
-        """Advance a job at once."""
-        ...
-
-    def changed(self) -> None:
-        """Have those who wait look again."""
-        ...
-
-    def wait(self, until: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait until something is true, `timeout` seconds at most; gives whether it is."""
-        ...
-
-    @property
-    def together(self) -> Together:
-        """Calls functions that write to different nodes."""
-        ...
+_CALLER = Feed.CALLER  # a member is found faster so, and every event of a scan asks
 
 
 class StoredRun:
@@ -96,6 +63,8 @@ class StoredRun:
         Whether Tiled has the run to its stop document.
     error : Exception or None
         Why the run was set aside.
+    is_orphan : bool
+        Whether its documents come from an earlier process.
     taken, delivered : int
         Documents that came, and how many of them are in Tiled.
     settled : float
@@ -130,7 +99,7 @@ class StoredRun:
         self._keep = self._keep_otherwise if journal is None else journal.append
         self._max_pending = max_pending_bytes
         self._timeout = timeout
-        self._orphan = orphan
+        self.is_orphan = orphan
         self._known = known
         self._feed = Feed.JOURNAL if orphan else Feed.CALLER
         self._took_stop = False
@@ -140,7 +109,6 @@ class StoredRun:
                 uid, journal, settings, orphan=orphan, most_bytes=max_pending_bytes
             )
         self._abandoned = False
-        self._beyond: deque[tuple[str, Any]] = deque()  # what the journal did not take
         self._restarts = 0
         self._earlier: StoredRun | None = None
         self._until_stop = False
@@ -181,18 +149,19 @@ class StoredRun:
             self._keep_otherwise(name, doc)
         # The sender may replace the pipeline at any time, after it has changed the feed.
         pipeline = self._pipeline
-        if self._feed is Feed.CALLER:
+        if self._feed is _CALLER:
             if name == "event":  # the short way: this is what a scan waits for
-                pipeline.event(doc)
+                if (take := pipeline.straight.get(doc["descriptor"])) is None:
+                    pipeline.feed(name, doc)
+                elif take(doc):
+                    self._on_ready()
                 self.taken += 1
                 return
             pipeline.feed(name, doc)
             if name == "start":
                 pipeline.backlog.add(Perform(CheckHeld(self.uid, self._known)))
         elif self.keeping.journal_failure is not None and self.behind:
-            self._beyond.append((name, copy.deepcopy(doc)))
-            if len(self._beyond) > MOST_BEYOND:
-                self._hold_up(lambda: len(self._beyond) <= MOST_BEYOND)
+            self._keep_beyond(name, doc)
         self.taken += 1
         if name == "stop":
             self._took_stop = True
@@ -203,6 +172,13 @@ class StoredRun:
         if not self.keeping.keep_for_backup(name, doc) and self.error is not None:
             self._took_stop = self._took_stop or name == "stop"
             raise self.error
+
+    def _keep_beyond(self, name: str, doc: Any) -> None:
+        feed = self._from_journal
+        assert feed is not None  # or it would not be behind
+        feed.keep_beyond(name, doc)
+        if feed.overfull:
+            self._hold_up(lambda: not feed.overfull)
 
     @property
     def stopped(self) -> bool:
@@ -220,14 +196,9 @@ class StoredRun:
         return self._feed in (Feed.ANEW, Feed.JOURNAL)
 
     @property
-    def pending_rows(self) -> int:
-        """Rows in memory that are not stored yet."""
-        return self._pipeline.backlog.rows
-
-    @property
-    def pending_bytes(self) -> int:
-        """About how much memory they take."""
-        return self._pipeline.backlog.nbytes
+    def backlog(self) -> Backlog:
+        """What is in memory and not stored yet."""
+        return self._pipeline.backlog
 
     @property
     def rows_stored(self) -> int:
@@ -238,16 +209,11 @@ class StoredRun:
         """Put the documents into the backup, if there is one."""
         self.keeping.back_up(self.error or why or NotStored("it is not stored yet"))
 
-    @property
-    def is_orphan(self) -> bool:
-        """Whether its documents come from an earlier process."""
-        return self._orphan
-
     def _on_ready(self) -> None:
         """See `RunWriter`: in this thread while the caller feeds the pipeline."""
         if self._feed is not Feed.CALLER:
             return
-        backlog = self._pipeline.backlog
+        backlog = self.backlog
         if backlog.nbytes > self._max_pending:
             if self.keeping.journaled:
                 self._fall_behind()
@@ -257,7 +223,7 @@ class StoredRun:
 
     def _fall_behind(self) -> None:
         self._feed = Feed.ANEW
-        self._pipeline.backlog.clear()
+        self.backlog.clear()
         logger.warning(
             "Run %s: Tiled takes rows more slowly than they come. They are kept on disk, and"
             " stored from there.",
@@ -283,7 +249,7 @@ class StoredRun:
     @property
     def progress(self) -> int:
         """How far it got."""
-        return self._pipeline.delivery.tasks
+        return self._pipeline.delivery.tasks + self._pipeline.delivery.detours
 
     @property
     def at_rest(self) -> bool:
@@ -314,12 +280,12 @@ class StoredRun:
         if self._held_back:
             return False
         if self._feed is Feed.JOURNAL:
-            return self._unread or self._pipeline.backlog.waiting
-        return self._feed is Feed.ANEW or self._pipeline.backlog.waiting
+            return self._unread or self.backlog.waiting
+        return self._feed is Feed.ANEW or self.backlog.waiting
 
     @property
     def _unread(self) -> bool:
-        if self._beyond or (self._orphan and not self.stored):
+        if self.is_orphan and not self.stored:
             return True
         return self._from_journal is not None and self._from_journal.unread
 
@@ -356,17 +322,12 @@ class StoredRun:
 
     def _read_journal(self) -> None:
         assert self._from_journal is not None
-        self._from_journal.read_into(self._pipeline, self._take_beyond())
+        self._from_journal.read_into(self._pipeline)
         if self.stopped and not self._unread and not self._pipeline.delivery.closed:
             raise InvalidDocument(
                 f"The stop document of run {self.uid!r} could not be processed.",
                 hint="All else is stored; the log says what is wrong with it.",
             )
-
-    def _take_beyond(self) -> Iterator[tuple[str, Any]]:
-        # The journal first: it may have grown since it was opened, before it failed.
-        while self._beyond and not (self._from_journal and self._from_journal.unread):
-            yield self._beyond.popleft()
 
     def sync(self) -> None:
         """Have what was taken be on the disk."""
@@ -380,12 +341,13 @@ class StoredRun:
         self._forget_rows()
         self.delivered = self.taken
         self.keeping.done(incomplete=self._from_journal is not None and self._from_journal.lost)
-        self.over = self.stopped or self._orphan
+        self.over = self.stopped or self.is_orphan
 
     def _forget_rows(self) -> None:
         self._feed = Feed.NOTHING
-        self._pipeline.backlog.clear()
-        self._beyond.clear()
+        self.backlog.clear()
+        if self._from_journal is not None:
+            self._from_journal.beyond.clear()
 
     # -- what the sender decides ----------------------------------------------------------------
 
@@ -408,6 +370,14 @@ class StoredRun:
 
     def set_aside(self, error: Exception) -> None:
         """Give the run up, but for its journal, because of an error that does not go away."""
+        if self.stored:
+            logger.warning(
+                "Run %s is stored, but who follows it live was not told of its end: %s",
+                self.uid,
+                error,
+            )
+            self._end()
+            return
         self.error = error
         self._forget_rows()
         logger.error(
@@ -419,7 +389,7 @@ class StoredRun:
         )
         if self.stopped or self.keeping.journal is None:
             self.back_up(error)
-        if self.stopped or self._orphan:
+        if self.stopped or self.is_orphan:
             self.let_go()
         self._sender.changed()
 

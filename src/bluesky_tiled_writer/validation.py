@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,8 @@ from tiled.structures.data_source import Management
 
 from .consolidators.shapes import counts, shape_of_datum
 from .stored_files import file_problems
+
+logger = logging.getLogger("bluesky_tiled_writer")
 
 _ARROW = "application/vnd.apache.arrow.file"
 _TABLE = "internal"
@@ -41,6 +45,28 @@ class Problem:
         parts = [("Stream", self.stream), ("key", self.key)]
         subject = ", ".join(f"{kind} {name!r}" for kind, name in parts if name) or "Run"
         return f"{subject}: {self.text}"
+
+
+def log_problems(uid: str, run: BaseClient, ignore_errors: list[str]) -> None:
+    """Say what is wrong with a run that is stored; only the plugins' own check raises.
+
+    Parameters
+    ----------
+    uid, run : str, tiled.client.container.Container
+        The run.
+    ignore_errors : list of str
+        Patterns (regular expressions) of problems that are none.
+    """
+    try:
+        problems = validate_run(run)
+    except Exception as error:  # a scan does not end for a check that fails
+        logger.warning("Run %s could not be validated: %s", uid, error)
+        problems = []
+    for problem in problems:
+        if not any(re.search(pattern, str(problem)) for pattern in ignore_errors):
+            logger.warning("Run %s: %s", uid, problem)
+    if (validate := getattr(run, "validate", None)) is not None:
+        validate(ignore_errors=ignore_errors, raise_on_error=True)
 
 
 def validate_run(run: BaseClient) -> list[Problem]:

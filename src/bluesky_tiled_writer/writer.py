@@ -1,10 +1,8 @@
-"""The callback: finds the run that a document belongs to, and puts the parts together."""
+"""The callback: puts the parts together, and is what a user has of them."""
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -13,41 +11,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from event_model import (
-    DocumentNames,
-    DocumentRouter,
-    bulk_datum_to_datum_page,
-)
+from event_model import DocumentRouter
 from tiled.client import from_profile, from_uri
 from tiled.client.base import BaseClient
 
 from .backup import Backup
-from .errors import (
-    DuplicateRun,
-    InvalidDocument,
-    StorageError,
-)
+from .dispatch import RunDispatcher
 from .journal import JournalDirectory
 from .normalizer import RunNormalizer
 from .path_map import PathMap
 from .pipeline import Settings
 from .recovery import Recovery
-from .routes import Routes
 from .sender import CONNECTIONS, Sender
 from .sink import TiledSink, in_process
 from .status import Status
 from .steps import Known
 from .store import Store
 from .stored_run import StoredRun
-from .validation import validate_run
-
-logger = logging.getLogger("bluesky_tiled_writer")
+from .validation import log_problems
 
 BATCH_SIZE = 10_000
 """Rows of a stream that are collected before they are stored, unless `flush_interval` is over."""
 
 
-class TiledWriter(DocumentRouter):
+class TiledWriter(RunDispatcher):
     """Stores Bluesky runs in Tiled: ``RE.subscribe(TiledWriter(client))``.
 
     Several runs may be open at once. The data of each stream become columns of a table, and nodes
@@ -91,7 +78,7 @@ class TiledWriter(DocumentRouter):
         Seconds that a stop document waits for its run to be stored, at most. A run that takes
         longer is stored in the background. With 0 it never waits.
     max_pending_bytes : int
-        Bytes of rows of a run in memory, at most. One that has more drops them: it has its journal.
+        Bytes of rows of a run in memory, about: one that has more drops them, and has its journal.
     journal_directory : str or Path, optional
         Where documents are kept until Tiled has them: on a local disk. By default in the user's
         state directory. None for no journal: then the calls raise what goes wrong, and the end of
@@ -125,7 +112,6 @@ class TiledWriter(DocumentRouter):
         max_pending_bytes: int = 64 * 2**20,
         journal_directory: str | Path | None = "default",
     ) -> None:
-        super().__init__()
         self.client = client
         self.patches = patches or {}
         self.spec_to_mimetype = spec_to_mimetype or {}
@@ -154,7 +140,7 @@ class TiledWriter(DocumentRouter):
         if journal_directory is not None:
             default = journal_directory == "default"
             journals = JournalDirectory(None if default else journal_directory)
-        self._store = Store(
+        store = Store(
             settings,
             sender,
             str(client.uri).split("?")[0].rstrip("/"),
@@ -163,9 +149,7 @@ class TiledWriter(DocumentRouter):
             max_pending_bytes=max_pending_bytes,
             to_the_end=local,
         )
-        self._take = self._store.write_through if batch_size <= 1 else StoredRun.take
-        self._routes: Routes[StoredRun] = Routes()
-        self._by_descriptor = self._routes.by_descriptor
+        super().__init__(store, write_through=batch_size <= 1)
         self._validate = bool(validate)
         if validate:
             warnings.warn(
@@ -173,10 +157,10 @@ class TiledWriter(DocumentRouter):
                 DeprecationWarning,
                 stacklevel=2,
             )
-        weakref.finalize(self, self._store.drop).atexit = False
+        weakref.finalize(self, store.drop).atexit = False
         _living.add(self)
         if not local:  # an app may be another one than that of the process that is gone
-            self._store.recover_soon()
+            store.recover_soon()
 
     @classmethod
     def from_uri(cls, uri: str, **kwargs: Any) -> Self:
@@ -218,133 +202,14 @@ class TiledWriter(DocumentRouter):
     def _repr_html_(self) -> str:
         return f"<b>{type(self).__name__}</b> to {self._store.server}{self.status._repr_html_()}"
 
-    # -- documents ------------------------------------------------------------------------------
+    def _new_backup(self, uid: str) -> Backup | None:
+        if self.backup_directory is None and self.backup_dictionary is None:
+            return None
+        return Backup(uid, self.backup_directory, self.backup_dictionary)
 
-    def __call__(self, name: str, doc: Any, validate: bool = False) -> tuple[str, Any]:
-        """Store a document.
-
-        Parameters
-        ----------
-        name : str
-            Kind of document: start, descriptor, event, event_page, ..., stop.
-        doc : dict
-            The document; it is not changed, and may change afterwards.
-        validate : bool
-            Accepted for compatibility with `DocumentRouter`.
-        """
-        if name == "event":  # the short way: this is what a scan waits for
-            try:
-                run = self._by_descriptor[doc["descriptor"]]
-            except (KeyError, TypeError):
-                run = self._run_of_descriptor(name, doc)
-            self._take(run, name, doc)
-            return name, doc
-        if name not in DocumentNames.__members__:
-            raise InvalidDocument(
-                f"There is no kind of document called {name!r}.",
-                hint=f"There are {', '.join(DocumentNames.__members__)}.",
-            )
-        return super().__call__(name, doc, validate)
-
-    def start(self, doc: Any) -> None:
-        """Open a run."""
-        uid = doc.get("uid")
-        if not isinstance(uid, str) or not uid:
-            raise InvalidDocument(f"A start document has the uid {uid!r}.", hint="It needs one.")
-        if uid in self._routes.runs:
-            raise DuplicateRun(
-                f"There is a second start document for the run {uid!r}, which is still open.",
-                hint="A uid stands for one run: the documents of the first go on being stored.",
-            )
-        backup = None
-        if self.backup_directory is not None or self.backup_dictionary is not None:
-            backup = Backup(uid, self.backup_directory, self.backup_dictionary)
-        run = self._store.open(uid, backup)
-        try:
-            self._take(run, "start", doc)
-        except Exception:  # of the normalizer, too: there is no run without its start
-            self._store.cancel(run)
-            raise
-        self._routes.runs[uid] = run
-
-    def stop(self, doc: Any) -> None:
-        """Store what is left of a run, and close it; waits for that, up to `timeout`."""
-        uid = doc.get("run_start")
-        run = self._run_of("stop", doc)
-        try:
-            run.take("stop", doc)
-        except StorageError:
-            self._routes.forget(uid)
-            raise
-        self._routes.forget(uid)
-        self._store.wait_stored(run)
-        if self._validate and run.stored:
-            self._validate_run(uid)
-
-    def _validate_run(self, uid: str) -> None:
-        """Say what is wrong with a run that is stored; only the plugins' own check raises."""
-        run: Any = cast(Any, self.client)[uid]
-        try:
-            problems = validate_run(run)
-        except Exception as error:  # a scan does not end for a check that fails
-            logger.warning("Run %s could not be validated: %s", uid, error)
-            problems = []
-        for problem in problems:
-            if not any(re.search(pattern, str(problem)) for pattern in self.ignore_errors):
-                logger.warning("Run %s: %s", uid, problem)
-        if (validate := getattr(run, "validate", None)) is not None:
-            validate(ignore_errors=self.ignore_errors, raise_on_error=True)
-
-    def descriptor(self, doc: Any) -> None:
-        """Open a stream of a run, or update its configuration."""
-        run = self._run_of("descriptor", doc)
-        self._take(run, "descriptor", doc)
-        self._routes.add_descriptor(doc["uid"], run)
-
-    def event(self, doc: Any) -> Any:
-        """Store an event."""
-        self("event", doc)
-
-    def event_page(self, doc: Any) -> Any:
-        """Store a page of events."""
-        self._take(self._run_of_descriptor("event_page", doc), "event_page", doc)
-
-    def bulk_events(self, doc: Any) -> None:
-        """Store events as they were grouped before there were pages."""
-        for events in doc.values():
-            for event in events:
-                self("event", event)
-
-    def resource(self, doc: Any) -> None:
-        """Take a resource; one that names no run is for all that are open."""
-        self._take_resource("resource", doc)
-
-    def stream_resource(self, doc: Any) -> None:
-        """Take a stream resource; one that names no run is for all that are open."""
-        self._take_resource("stream_resource", doc)
-
-    def _take_resource(self, kind: str, doc: Any) -> None:
-        self._store.check_usable()
-        for run in self._routes.add_resource(kind, doc):
-            self._take(run, kind, doc)
-
-    def datum(self, doc: Any) -> Any:
-        """Take a datum."""
-        for run in self._runs_of_resource("datum", doc):
-            self._take(run, "datum", doc)
-
-    def datum_page(self, doc: Any) -> None:
-        """Take a page of datums."""
-        for run in self._runs_of_resource("datum_page", doc):
-            self._take(run, "datum_page", doc)
-
-    def bulk_datum(self, doc: Any) -> None:
-        """Take datums as they were grouped before there were pages."""
-        self.datum_page(bulk_datum_to_datum_page(doc))
-
-    def stream_datum(self, doc: Any) -> None:
-        """Take a stream datum."""
-        self._take(self._run_of_descriptor("stream_datum", doc), "stream_datum", doc)
+    def _on_stored(self, run: StoredRun) -> None:
+        if self._validate:
+            log_problems(run.uid, cast(Any, self.client)[run.uid], self.ignore_errors)
 
     # -- what the user wants to know ------------------------------------------------------------
 
@@ -449,20 +314,6 @@ class TiledWriter(DocumentRouter):
     def _count(self, documents: Callable[[], Iterable[tuple[str, Any]]]) -> Known:
         """How many rows documents make here."""
         return self._store.count(documents)
-
-    # -- which run ------------------------------------------------------------------------------
-
-    def _run_of(self, kind: str, doc: Any) -> StoredRun:
-        self._store.check_usable()
-        return self._routes.of_run(kind, doc)
-
-    def _run_of_descriptor(self, kind: str, doc: Any) -> StoredRun:
-        self._store.check_usable()
-        return self._routes.of_descriptor(kind, doc)
-
-    def _runs_of_resource(self, kind: str, doc: Any) -> list[StoredRun]:
-        self._store.check_usable()
-        return self._routes.of_resource(kind, doc)
 
 
 _living: weakref.WeakSet[TiledWriter] = weakref.WeakSet()

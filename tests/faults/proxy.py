@@ -20,6 +20,10 @@ from .http1 import Message, answer, read_answer, read_request
 
 T = TypeVar("T")
 
+PATIENCE = 20.0
+"""s: how long it waits for an answer of the server. Tiled never ends a request at times, when two
+of them append to tables on the one connection of DuckDB."""
+
 # -- faults ---------------------------------------------------------------------------------------
 
 
@@ -379,8 +383,9 @@ class Proxy:
             reader, writer = await asyncio.open_connection(*self._server, limit=2**20)
             writer.write(message.raw)
             await writer.drain()
-            given = await read_answer(reader, message.method)
-        except (OSError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(PATIENCE):
+                given = await read_answer(reader, message.method)
+        except (OSError, asyncio.IncompleteReadError):  # or TimeoutError, which is an OSError
             return None
         finally:
             if writer is not None:

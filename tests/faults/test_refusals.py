@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import zarr
 from tiled.client.container import Container
 
 from bluesky_tiled_writer.errors import StorageError
@@ -18,6 +19,7 @@ from .caller import Caller
 from .conftest import MakeWriter
 from .proxy import Answer, Proxy
 from .runs import FaultRun, assert_exactly_once
+from .tiled_process import TiledProcess
 
 RECOGNISED = 15.0
 """s: by when it has to be clear that asking again is no use."""
@@ -26,10 +28,9 @@ STEPS: dict[str, dict[str, str]] = {
     "create run": {"method": "POST", "path": "^/metadata$", "body": "{uid}"},
     "create table": {"method": "POST", "path": "^/metadata/{uid}/primary$"},
     "append rows": {"method": "PATCH", "path": "^/table/partition/{uid}/primary/"},
-    "extend array": {"method": "PATCH", "path": "^/array/full/{uid}/"},
+    "extend array": {"method": "PUT|PATCH", "path": "^/array/full/{uid}/"},
     "register": {"method": "POST", "path": "^/register/{uid}/"},
     "stop": {"method": "PATCH", "path": "^/metadata/{uid}$"},
-    "close": {"method": "DELETE", "path": "^/stream/close/{uid}/"},
 }
 CASES = [(status, step) for status in (401, 403, 422, 500) for step in STEPS]
 SELECTION = [
@@ -96,6 +97,60 @@ def test_a_run_that_was_set_aside_is_stored_when_the_reason_is_gone(
     assert list(journals.iterdir()) == []
 
 
+def test_an_array_that_a_killed_server_left_without_a_node_sets_its_run_aside(
+    server: TiledProcess, client: Container, make_writer: MakeWriter, journals: Path, frames: str
+) -> None:
+    refused, other = FaultRun(frames), FaultRun(frames)
+    left = server.arrays / refused.uid / "primary" / "image"
+    zarr.create_array(left, shape=(1, 2, 2), chunks=(1, 2, 2), dtype="<i4")
+    # No proxy: after an error of its own Tiled closes the connection, the next request's as well.
+    writer = make_writer(client)
+    caller = Caller(writer)
+
+    for mine, theirs in zip(refused.parts, other.parts, strict=True):
+        caller.send(mine)
+        caller.send(theirs)
+    with pytest.raises(StorageError, match=r"500 .*primary/image.* The log of the server says why"):
+        writer.wait_for(refused.uid, timeout=RECOGNISED)
+    assert writer.wait_for(other.uid, timeout=RECOGNISED)
+    assert_exactly_once(client, other.uid, other.docs)
+    caller.assert_hardly_held()
+
+    assert server.delete_arrays_without_a_node(refused.uid) == [left]
+    (recovery,) = writer.recover(timeout=RECOGNISED)
+    assert recovery.stored
+    assert_exactly_once(client, refused.uid, refused.docs)
+    assert list(journals.iterdir()) == []
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_stored_run_is_stored_though_its_end_cannot_be_told_to_subscribers(
+    proxy: Proxy,
+    client: Container,
+    make_writer: MakeWriter,
+    journals: Path,
+    run: FaultRun,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+) -> None:
+    refused = proxy.inject(Answer(status), "DELETE", "^/stream/close/", times=math.inf)
+    writer = make_writer()
+    caller = Caller(writer)
+
+    with caplog.at_level(logging.WARNING, "bluesky_tiled_writer"):
+        caller.send(run.docs)
+        assert writer.wait_for(run.uid, timeout=RECOGNISED)
+
+    assert refused.met
+    assert_exactly_once(client, run.uid, run.docs)
+    caller.assert_hardly_held()
+    assert list(journals.iterdir()) == []
+    assert writer.status.set_aside == {}
+    (told,) = [text for record in caplog.records if run.uid in (text := record.getMessage())]
+    assert "is stored" in told
+    assert str(status) in told
+
+
 @pytest.mark.parametrize("most", [4_000, 10_000] if LONG else [4_000])
 def test_what_is_too_large_for_one_request_goes_in_several(
     proxy: Proxy,
@@ -118,6 +173,22 @@ def test_what_is_too_large_for_one_request_goes_in_several(
     assert_exactly_once(client, run.uid, run.docs)
     caller.assert_hardly_held()
     assert list(journals.iterdir()) == []
+
+
+@pytest.mark.parametrize("node", ["internal", "spectrum"])
+def test_trouble_that_passes_is_not_taken_for_what_a_database_cannot_hold(
+    proxy: Proxy, client: Container, make_writer: MakeWriter, run: FaultRun, node: str
+) -> None:
+    trouble = proxy.inject(
+        Answer(500), "POST", "^/metadata/[^/]+/primary$", body=f'"id": ?"{node}"', times=2
+    )
+    writer = make_writer()
+
+    Caller(writer).send(run.docs)
+
+    assert writer.wait_for(run.uid, timeout=RECOGNISED)
+    assert trouble.met == 2
+    assert_exactly_once(client, run.uid, run.docs)  # in columns and ragged nodes as ever
 
 
 def test_a_row_that_is_too_large_on_its_own_sets_its_run_aside(

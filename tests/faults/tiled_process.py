@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Self
 
+import httpx
 from servers import Storage, app_config, free_port, is_healthy, wait_until
 
 KEY = "secret"
@@ -22,12 +24,20 @@ class TiledProcess:
         For everything that the server stores.
     readable : Path
         Directory of the files of detectors.
+    database : str
+        That keeps the tables: duckdb or sqlite.
+
+    Attributes
+    ----------
+    arrays : Path
+        Directory of the arrays, in directories like the paths of their nodes.
     """
 
-    def __init__(self, directory: Path, readable: Path) -> None:
+    def __init__(self, directory: Path, readable: Path, database: str = "duckdb") -> None:
         self._url = f"http://127.0.0.1:{free_port()}"
+        self.arrays = directory / "data"
         self._log = directory / "log"
-        storage = Storage("duckdb", directory, f"duckdb:///{directory / 'tables.db'}")
+        storage = Storage(database, directory, f"{database}:///{directory / 'tables.db'}")
         config = app_config(storage, [readable])
         config["trees"][0]["args"] |= {
             "uri": f"sqlite:///{directory / 'catalog.db'}",
@@ -80,6 +90,21 @@ class TiledProcess:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def delete_arrays_without_a_node(self, run: str) -> list[Path]:
+        """Delete what is left of arrays of a run that the server was killed while making.
+
+        It refuses to make them again as long as they are there.
+        """
+        headers = {"Authorization": f"Apikey {KEY}"}
+        left = []
+        for path in self.arrays.glob(f"{run}/*/*"):
+            node = path.relative_to(self.arrays).as_posix()
+            answer = httpx.get(f"{self._url}/api/v1/metadata/{node}", headers=headers)
+            if answer.status_code == httpx.codes.NOT_FOUND:
+                left.append(path)
+                shutil.rmtree(path)
+        return left
 
 
 def uri_of(url: str) -> str:

@@ -14,6 +14,8 @@ a member of an enum                       its value
 a subclass of dict, str, ndarray, ...     its base
 another mapping, sequence or set          dict, list, set; `bytearray` and `memoryview`, bytes
 an object that numpy takes for an array   array
+in events: numpy's float64, str_, bytes_  float, str, bytes
+in events: a tuple                        list; if one is a key, all lists become tuples
 a named time zone                         its offset from UTC at that time
 ========================================  ==================================================
 
@@ -59,13 +61,15 @@ class Encoder:
 
     Attributes
     ----------
-    pack : callable
-        Does what `encode` does, without a function call around it; where it raises anything,
-        `encode` has to say what became of the value.
+    pack, pack_event : callable
+        Do what `encode` does, without a function call around it; where they raise anything,
+        `encode` has to say what became of the value. `pack_event` is for events: devices have
+        float64 of numpy for almost every value, and finding their type takes longer than all else.
     """
 
     def __init__(self) -> None:
         self.pack = _packer()
+        self.pack_event = _packer(strict_types=False)
 
     def encode(self, value: Any) -> bytes:
         """Turn a value into bytes.
@@ -98,9 +102,9 @@ def decode(data: bytes) -> Any:
         raise CodecError(f"This is no encoded document: {error}.") from error
 
 
-def _packer(**options: Any) -> Callable[[Any], bytes]:
-    # Strict, or numpy's float64 and str_ would pass for the Python types that they derive from.
-    packer = msgpack.Packer(default=_to_extension, strict_types=True, **options)
+def _packer(strict_types: bool = True, **options: Any) -> Callable[[Any], bytes]:
+    # Unless strict, numpy's float64 and str_ pass for the Python types that they derive from.
+    packer = msgpack.Packer(default=_to_extension, strict_types=strict_types, **options)
     return cast("Callable[[Any], bytes]", packer.pack)
 
 
@@ -110,9 +114,17 @@ def _pack(value: Any) -> bytes:
 
 
 def _unpack(data: bytes) -> Any:
+    try:
+        return _unpack_as(data, use_list=True)
+    except TypeError:  # a dict of an event has tuples for keys, and got lists
+        return _unpack_as(data, use_list=False)
+
+
+def _unpack_as(data: bytes, *, use_list: bool) -> Any:
     return msgpack.unpackb(
         data,
         raw=False,
+        use_list=use_list,
         strict_map_key=False,
         unicode_errors="surrogatepass",
         ext_hook=lambda code, data: _FROM[code](data),

@@ -99,7 +99,7 @@ class JournalDirectory:
     @property
     def is_empty(self) -> bool:
         """Whether there is no journal, without a look into any."""
-        return next(self.path.glob(f"*{SUFFIX}"), None) is None
+        return not self._paths()
 
     def _paths(self) -> list[Path]:
         return sorted(self.path.glob(f"*{SUFFIX}"))

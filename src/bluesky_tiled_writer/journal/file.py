@@ -59,7 +59,7 @@ class JournalFile:
         self._fd = file.fileno()
         self._marker = marker
         self._encoder = Encoder()
-        self._pack = self._encoder.pack
+        self._pack, self._pack_event = self._encoder.pack, self._encoder.pack_event
         self._pid = os.getpid()
         self._failure: JournalError | None = None
         self._refuses = False  # whatever the reason: one look for what every document waits for
@@ -167,7 +167,8 @@ class JournalFile:
             if self._refuses:
                 raise self._refusal()
             try:
-                payload = self._pack([name, doc])
+                pack = self._pack_event if name == "event" else self._pack
+                payload = pack([name, doc])
             except Exception:
                 payload = self._encode(name, doc)
             self._write(encode_frame(self._marker, self.size, payload))

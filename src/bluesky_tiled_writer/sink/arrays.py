@@ -37,11 +37,13 @@ class ArrayNode(StoredNode):
         super().__init__(*args)
         self._request_bytes = 4 * CHUNK_BYTES
         self._chunk_rows = 0
+        self._row_bytes = 1
         self._rewriting: np.ndarray | None = None
         self._emptied = False
 
     def append(self, step: ExtendArray) -> None:
         """Append the rows of a step that the node does not hold yet."""
+        self._row_bytes = max(1, step.block[:1].nbytes)
         self.settle_doubt(step.block)
         block = step.block[self.first_missing(step.start) :]
         if len(block) and not self.exists:
@@ -56,8 +58,7 @@ class ArrayNode(StoredNode):
         The server takes the chunks of the first write for all that follow, and rounds an array
         up to whole chunks: so the first write has a whole number of them.
         """
-        row_bytes = max(1, block[:1].nbytes)
-        first = block[: max(1, min(CHUNK_BYTES, self._request_bytes) // row_bytes)]
+        first = block[: max(1, min(CHUNK_BYTES, self._request_bytes) // self._row_bytes)]
         structure = ArrayStructure(
             data_type=_data_type(block.dtype),
             shape=first.shape,
@@ -74,7 +75,7 @@ class ArrayNode(StoredNode):
         """A block in pieces that no server refuses for their size."""
         while len(block):
             before = self.rows
-            yield block[: max(1, self._request_bytes // max(1, block[:1].nbytes))]
+            yield block[: max(1, self._request_bytes // self._row_bytes)]
             block = block[self.rows - before :]
 
     def _send(self, method: str, part: np.ndarray, params: Mapping[str, Any] | None = None) -> bool:
@@ -107,9 +108,8 @@ class ArrayNode(StoredNode):
         if self._rewriting is None:
             if not self.exists or self.rows <= MANY_CHUNKS * self._chunk_rows:
                 return
-            first = self.read(0, 1)
-            small = self._chunk_rows * first.nbytes < SMALL_CHUNK
-            if not small or self.rows * first.nbytes > MOST_REWRITTEN:
+            small = self._chunk_rows * self._row_bytes < SMALL_CHUNK
+            if not small or self.rows * self._row_bytes > MOST_REWRITTEN:
                 return
             self._rewriting = self.read(0, self.rows)
             self._emptied = False
@@ -127,10 +127,7 @@ class ArrayNode(StoredNode):
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows of the array, in few requests, whatever its chunks are."""
-        item = self._requests.item(self.path)
-        if item is None:
-            raise OutOfStep(f"{'/'.join(self.path)} is not in Tiled any more.")
-        structure = ArrayStructure.from_json(structure_of(item))
+        structure = ArrayStructure.from_json(structure_of(self._item()))
         dtype, row_shape = structure.data_type.to_numpy_dtype(), structure.shape[1:]
         at_once = max(1, 2 * CHUNK_BYTES // max(1, dtype.itemsize * math.prod(row_shape)))
         parts = [np.empty((0, *row_shape), dtype)]
@@ -164,6 +161,10 @@ class ArrayNode(StoredNode):
         # after that of the first rows, and made the shape grow when it was done.
         if not self.rows and rows > first_chunk:
             self.rows = rows
+
+    def _count(self) -> int:
+        item = self._requests.item(self.path)
+        return structure_of(item)["shape"][0] if item else -1
 
 
 class RaggedNode(StoredNode):
@@ -254,6 +255,27 @@ class RaggedNode(StoredNode):
         if rows < self.rows:
             raise self.start_over("has lost rows")
         self.rows = rows
+
+    def read(self) -> list[np.ndarray]:
+        """All of its rows."""
+        from tiled.serialization.ragged import from_zipped_buffers
+        from tiled.structures.ragged import RaggedStructure
+
+        structure = RaggedStructure.from_json(structure_of(self._item()))
+        accept = {"Accept": "application/zip"}
+        answer = self._requests.send("GET", "ragged/full", self.path, headers=accept)
+        rows = from_zipped_buffers(answer.read(), structure)
+        return [np.asarray(row) for row in rows.tolist()]
+
+    def _count(self) -> int:
+        try:
+            return len(self.read())
+        except (OutOfStep, ValueError, TypeError):  # fewer rows than it says that it has
+            return -1
+        except RequestRefused as error:
+            if not error.about_content:
+                raise
+            return -1  # the server fails on them itself
 
 
 def _data_type(dtype: np.dtype) -> BuiltinDtype | StructDtype:

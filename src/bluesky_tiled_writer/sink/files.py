@@ -22,6 +22,7 @@ class FilesNode(StoredNode):
         super().__init__(*args)
         self._data_source: Any = None
         self._uris: set[str] = set()
+        self._last: UpdateAsset | None = None
         self._shape: tuple[int, ...] = ()  # as found in Tiled: what is sent may be behind it
 
     def register(self, step: RegisterAsset) -> None:
@@ -48,6 +49,7 @@ class FilesNode(StoredNode):
 
     def update(self, step: UpdateAsset) -> None:
         """Tell of more files or rows; see `UpdateAsset`."""
+        self._last = step
         self.settle_doubt(step.source)
         new = [asset for asset in step.source.assets if asset.data_uri not in self._uris]
         if not new and self._covers(step.source):
@@ -67,6 +69,12 @@ class FilesNode(StoredNode):
             )
         self._uris.update(asset.data_uri for asset in new)
         self._shape = ()
+
+    def check(self, *, again: bool) -> None:
+        """See `StoredNode`: an update that came late may have taken the place of a later one."""
+        if self._last is not None:
+            self._in_doubt = True
+            self.update(replace(self._last, shape=None, offset=None))
 
     def _covers(self, source: DataSource) -> bool:
         """Whether Tiled was found to know of at least as many rows."""

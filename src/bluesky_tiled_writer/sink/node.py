@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,9 @@ from bluesky_tiled_writer.limits import Limits
 from bluesky_tiled_writer.steps import Node
 
 from .requests import Path, Requests
+
+ASKED = 3
+"""Refusals in a row after which it is believed that the server cannot hold what was sent."""
 
 
 class StoredNode:
@@ -42,16 +46,18 @@ class StoredNode:
         Rows that the node certainly holds, exactly as they were sent.
     exists : bool
         Whether the node was made.
-    was_in_doubt : bool
-        Whether it ever was: a request that got no answer may be carried out later.
+    doubted : float
+        When it was last, by the monotonic clock: a request that got no answer may be carried out
+        later. 0 if it never was.
     """
 
     def __init__(self, requests: Requests, node: Node, limits: Limits) -> None:
         self.node = node
         self.rows = 0
         self.exists = False
-        self.was_in_doubt = False
+        self.doubted = 0.0
         self._in_doubt = False
+        self._lost = ""  # why its rows were deleted, which only a new sink can send again
         self._refusals = 0
         self._requests = requests
         self._limits = limits
@@ -71,6 +77,15 @@ class StoredNode:
         """Learn from the server how much a node holds that is there, in the form wanted."""
         raise NotImplementedError
 
+    def _item(self) -> dict[str, Any]:
+        """What the server says of the node, which has to be there."""
+        if (item := self._requests.item(self.path)) is None:
+            raise self._gone()
+        return item
+
+    def _gone(self) -> OutOfStep:
+        return OutOfStep(f"{'/'.join(self.path)} is not in Tiled any more.")
+
     # -- what is there --------------------------------------------------------------------------
 
     def first_missing(self, start: int) -> int:
@@ -88,7 +103,7 @@ class StoredNode:
 
     def _look(self, wanted: Any) -> None:
         item = self._requests.item(self.path)
-        self.was_in_doubt = True
+        self.doubted = time.monotonic()
         if item is not None and not self._matches(item, wanted):
             self._delete()
             item = None
@@ -97,7 +112,7 @@ class StoredNode:
             self._take_over(item)
         elif self.rows:
             self.rows = 0
-            raise OutOfStep(f"{'/'.join(self.path)} is not in Tiled any more.")
+            raise self._gone()
 
     @contextmanager
     def doubting(self) -> Iterator[None]:
@@ -107,6 +122,7 @@ class StoredNode:
         except StorageError as error:
             if error.uncertain or _is_gone(error):
                 self._in_doubt = True
+                self.doubted = time.monotonic()
             raise
 
     def create(self, body: Mapping[str, Any], wanted: Any) -> httpx.Response | None:
@@ -139,6 +155,7 @@ class StoredNode:
                     return None
                 continue  # it was of another form, and is gone
             self.exists = True
+            self._refusals = 0
             return answer
         raise OutOfStep(f"{'/'.join(self.path)} comes and goes: somebody else writes it.")
 
@@ -146,6 +163,7 @@ class StoredNode:
         """Delete the node, since it does not hold what it should; gives the error to raise."""
         self._in_doubt = True  # until it is deleted
         self.delete()
+        self._lost = why
         return OutOfStep(f"{'/'.join(self.path)} {why}; it is stored again from the first row.")
 
     def delete(self) -> None:
@@ -156,7 +174,9 @@ class StoredNode:
 
     def _delete(self) -> None:
         try:
-            self._requests.send("DELETE", "metadata", self.path, params={"external_only": False})
+            with self.doubting():  # carried out late, it would delete what is made after it
+                params = {"external_only": False}
+                self._requests.send("DELETE", "metadata", self.path, params=params)
         except RequestRefused as error:
             if error.status != httpx.codes.NOT_FOUND:
                 raise
@@ -164,7 +184,8 @@ class StoredNode:
     def learn(self, error: RequestRefused, *limits: str) -> None:
         """Learn what the database behind the server cannot hold, if that is what it refused.
 
-        The server does not say, and it may have been in trouble: so it is asked twice.
+        The server does not say, and it may have been in trouble, such as a locked database: so
+        it is asked again, and has to refuse the same every time.
 
         Raises
         ------
@@ -174,12 +195,38 @@ class StoredNode:
         if not error.about_content or not limits:
             return
         self._refusals += 1
-        if self._refusals > 1 and any(map(self._limits.learn, limits)):
+        if self._refusals >= ASKED and any(map(self._limits.learn, limits)):
             self._refusals = 0
             raise StorageUnsupported(str(error), status=error.status) from error
 
-    def check(self) -> None:
-        """Make sure, before the run is finished, that the node holds what was sent and no more."""
+    def check(self, *, again: bool) -> None:
+        """Make sure, before the run is finished, that the node holds what was sent and no more.
+
+        Rows of a request that was given up may have come in since; or with them, in the same
+        transaction of the server, others have gone.
+
+        Raises
+        ------
+        OutOfStep
+            If it does not: it was deleted, and everything is to be stored `again`.
+        StorageError
+            The same, if that cannot be.
+        """
+        if self._lost:
+            raise self.start_over(self._lost)
+        if not self.exists or (rows := self._count()) == self.rows:
+            return
+        what = f"holds {rows} rows where {self.rows} were sent"
+        if again:
+            raise self.start_over(what)
+        raise StorageError(
+            f"{'/'.join(self.path)} {what}.",
+            hint="There is no journal to store it from again: the rows are as Tiled has them.",
+        )
+
+    def _count(self) -> int:
+        """How many rows the server holds; -1 for a node that cannot be read."""
+        raise NotImplementedError
 
 
 def data_source(

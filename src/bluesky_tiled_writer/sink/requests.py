@@ -21,6 +21,13 @@ Path = tuple[str, ...]
 HEALTH_TIMEOUT = 3.0
 """Seconds that a server has to answer when asked whether it is there."""
 
+HEALTH_ATTEMPTS = 3
+"""Connections that may turn out to be broken: after an error of its own a server closes the one
+that it answered on, which the next request may be faster than."""
+
+BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+"""What httpx raises where the server, or somebody on the way, closes a connection in use."""
+
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """What httpx raises where no part of the request has left this machine."""
 
@@ -112,11 +119,15 @@ class Requests:
         context = self._client.context
         # An app in this process knows no timeouts.
         options = {} if in_process(self._client) else {"timeout": HEALTH_TIMEOUT}
-        try:
-            answer = context.http_client.get(context.api_uri, **options)
-        except Exception:
-            return False
-        return bool(answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR)
+        for _ in range(HEALTH_ATTEMPTS):
+            try:
+                answer = context.http_client.get(context.api_uri, **options)
+            except BROKEN:
+                continue
+            except Exception:
+                return False
+            return bool(answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR)
+        return False
 
 
 def in_process(client: BaseClient) -> bool:
@@ -152,6 +163,7 @@ _HINTS = {
     403: "The login or API key lacks the scopes to write here (write:metadata, write:data,"
     " create:node; register, for the files of detectors).",
     413: "The server, or a proxy before it, takes no request of this size: lower batch_size.",
+    500: "The log of the server says why.",
 }
 
 

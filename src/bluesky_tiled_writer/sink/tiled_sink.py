@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
-import numpy as np
 from tiled.client.base import BaseClient
-from tiled.client.utils import client_for_item
 from tiled.structures.core import StructureFamily
 from tiled.utils import safe_json_dump
 
@@ -19,6 +18,7 @@ from bluesky_tiled_writer.errors import (
     RequestRefused,
     RunComplete,
     RunExists,
+    TooEarly,
 )
 from bluesky_tiled_writer.interrupted import is_made
 from bluesky_tiled_writer.limits import Limits
@@ -26,7 +26,7 @@ from bluesky_tiled_writer.steps import (
     AppendRows,
     CheckHeld,
     CheckNodes,
-    CloseNodes,
+    CloseNode,
     Content,
     CreateRun,
     CreateStream,
@@ -46,9 +46,13 @@ from bluesky_tiled_writer.steps import (
 from .arrays import ArrayNode, RaggedNode
 from .files import FilesNode
 from .held import rows_held
+from .metadata import MetadataUpdates
 from .node import StoredNode
-from .requests import Path, Requests
+from .requests import Path, Requests, in_process
 from .tables import TableNode
+
+GRACE = 2.0
+"""Seconds in which a request that got no answer may still be carried out, before a run ends."""
 
 Family = TypeVar("Family", bound=StoredNode)
 
@@ -67,11 +71,13 @@ class TiledSink:
     """
 
     def __init__(self, client: BaseClient, limits: Limits | None = None) -> None:
-        self._client = client
         self._requests = Requests(client)
+        self._metadata = MetadataUpdates(self._requests)
+        self._grace = 0.0 if in_process(client) else GRACE
         self._nodes: dict[Path, StoredNode] = {}
         self._salvaged: dict[Path, Content] = {}
         self._adopted: dict[str, Mapping[str, Any]] = {}  # to the metadata that were there
+        self._doubted = self._checked = 0.0  # see `StoredNode.doubted`
         self.limits = limits or Limits()
 
     def carry_out(self, step: Step) -> None:
@@ -100,14 +106,13 @@ class TiledSink:
             case CheckHeld():
                 self._check_held(step)
             case CheckNodes():
-                for node in list(self._nodes.values()):
-                    node.check()
+                self._check_nodes(again=step.again)
             case Rechunk():
                 for node in list(self._nodes.values()):
                     if isinstance(node, ArrayNode):
                         node.rechunk()
-            case CloseNodes():
-                self._close(step)
+            case CloseNode():
+                self._requests.send("DELETE", "stream/close", step.path)
 
     def healthy(self) -> bool:
         """Ask the server whether it is there."""
@@ -141,6 +146,7 @@ class TiledSink:
         if there.get("stop") and not is_made(there["stop"]):
             raise _complete(step.uid)
         self._adopted[step.uid] = there
+        self._doubted = time.monotonic()  # who made it may have been sending when it ended
 
     def _check_held(self, step: CheckHeld) -> None:
         if step.run not in self._adopted:
@@ -187,27 +193,11 @@ class TiledSink:
         self._requests.send("POST", "metadata", path[:-1], json_body=body, about=path)
 
     def _update_metadata(self, step: UpdateMetadata) -> None:
-        # A JSON patch, and no merge patch, to which a None would mean "delete".
-        patch = [
-            {"op": "add", "path": _pointer(key), "value": value}
-            for key, value in step.values.items()
-        ]
         there = self._adopted.get(step.run, {})
-        if "stop" in step.values and "notes" in there and "notes" not in step.values:
-            patch.append({"op": "remove", "path": "/notes"})  # on a stop that was made up
+        # On a stop that was made up.
+        outdated = "stop" in step.values and "notes" in there and "notes" not in step.values
         path = tuple(part for part in (step.run, step.stream, step.node) if part is not None)
-        body = {
-            "content-type": "application/json-patch+json",
-            "metadata": patch,
-            "specs": None,
-            "access_tags": None,
-        }
-        params = {"drop_revision": True}
-        self._requests.send("PATCH", "metadata", path, json_body=body, params=params)
-
-    def _close(self, step: CloseNodes) -> None:
-        for path in step.paths:
-            self._requests.send("DELETE", "stream/close", path)
+        self._metadata.set(path, step.values, remove=["notes"] if outdated else ())
 
     # -- nodes ----------------------------------------------------------------------------------
 
@@ -238,20 +228,37 @@ class TiledSink:
             if (stored := self._nodes.get(node.path)) is not None:
                 stored.delete()
 
+    def _check_nodes(self, *, again: bool) -> None:
+        doubted = self._last_doubt()
+        if doubted <= self._checked:
+            return
+        if (left := doubted + self._grace - time.monotonic()) > 0:
+            raise TooEarly("What was sent last may still be on its way.", retry_after=left)
+        self._metadata.check()
+        wrong = []
+        for node in self._nodes.values():
+            try:
+                node.check(again=again)
+            except OutOfStep as error:  # all of them at once: each time takes the whole run
+                wrong.append(error)
+        if wrong:
+            raise wrong[0]
+        self._checked = self._last_doubt()
+
+    def _last_doubt(self) -> float:
+        nodes = [node.doubted for node in self._nodes.values()]
+        return max(self._doubted, self._metadata.doubted, *nodes)
+
     def _read(self, path: Path, rows: int) -> Content:
         """The first rows of a node, which are those that its stream has stored so far."""
         stored = self._nodes[path]
         content: Content
-        if isinstance(stored, TableNode):
+        if isinstance(stored, TableNode | RaggedNode):
             content = stored.read()
         elif isinstance(stored, ArrayNode):
             content = stored.read(0, rows)
         else:
-            item = self._requests.item(path)
-            if item is None:
-                raise OutOfStep(f"{'/'.join(path)} is not in Tiled any more.")
-            client = client_for_item(self._client.context, self._client.structure_clients, item)
-            content = [np.asarray(row) for row in client.read().tolist()]
+            raise TypeError(f"{stored!r} is not kept by Tiled")
         if len(content) < rows:
             raise stored.start_over("has lost rows")
         return content[:rows]
@@ -264,8 +271,3 @@ def _complete(uid: str) -> RunComplete:
 def _in_json(metadata: Any) -> Any:
     """Metadata as they come back from a server."""
     return json.loads(safe_json_dump(metadata))
-
-
-def _pointer(key: str) -> str:
-    """The JSON pointer to a key of the metadata."""
-    return "/" + key.replace("~", "~0").replace("/", "~1")
