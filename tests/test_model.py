@@ -111,6 +111,9 @@ class MemorySink:
         if fault == "after":
             raise ServerUnreachable("lost on the way back")
 
+    def settle(self) -> None:
+        pass
+
     def _act(self, step: Step) -> None:
         match step:
             case CreateRun():

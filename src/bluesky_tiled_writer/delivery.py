@@ -95,14 +95,14 @@ class Delivery:
         self._keeping.sync()
         for _ in range(count):
             if (task := self._backlog.head()) is None:
-                return
+                break
             self._do(task)
             self._backlog.done(task)
             self.tasks += 1
-        if not rows:
-            return
-        for stream in self._backlog.streams:
-            self._register([key for key in stream.external if key.pending])
+        if rows:
+            for stream in self._backlog.streams:
+                self._register([key for key in stream.external if key.pending])
+        self._sink.settle()
 
     def _do(self, task: Task) -> None:
         match task:

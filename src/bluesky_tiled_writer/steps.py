@@ -231,3 +231,13 @@ class Sink(Protocol):
             again, but after `OutOfStep` with all that went before, by a new sink.
         """
         ...
+
+    def settle(self) -> None:
+        """Wait until all steps are carried out: some are only begun, while others follow.
+
+        Raises
+        ------
+        StorageError
+            As `carry_out`.
+        """
+        ...

@@ -129,6 +129,8 @@ class Exchange:
         Bytes of the body.
     received : float
         When, by `time.monotonic`.
+    ended : float or None
+        When the client had its answer, or lost its connection; None as long as it has not.
     fault : Fault or None
         What was done to it.
     server_status : int or None
@@ -145,6 +147,7 @@ class Exchange:
     fault: Fault | None = None
     server_status: int | None = None
     status: int | None = None
+    ended: float | None = None
 
 
 # -- the proxy ------------------------------------------------------------------------------------
@@ -331,6 +334,7 @@ class Proxy:
             given = await self._act(message, exchange, gone)
         finally:
             self._busy -= 1
+            exchange.ended = time.monotonic()
         if given is not None:
             exchange.status = int(given.split(b" ", 2)[1])
         return given

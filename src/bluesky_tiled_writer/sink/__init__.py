@@ -11,6 +11,7 @@ them. Where a request failed and may have taken effect, the server is asked.
     TableNode ArrayNode RaggedNode FilesNode               what is known of a node, and its writes
     StoredNode                             node.py         what they have in common
     rows_held                              held.py         what a run holds before anything is sent
+    Lead                                   lead.py         requests that follow before an answer
     Requests                               requests.py     HTTP, and the errors that come of it
 """
 

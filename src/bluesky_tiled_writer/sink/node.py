@@ -49,6 +49,10 @@ class StoredNode:
     doubted : float
         When it was last, by the monotonic clock: a request that got no answer may be carried out
         later. 0 if it never was.
+    early : bool
+        Whether its stream may not be made yet; see `Lead`.
+    untouched : bool
+        Whether nobody else can have made it, or another one in its place.
     """
 
     def __init__(self, requests: Requests, node: Node, limits: Limits) -> None:
@@ -56,6 +60,8 @@ class StoredNode:
         self.rows = 0
         self.exists = False
         self.doubted = 0.0
+        self.early = False
+        self.untouched = False
         self._in_doubt = False
         self._lost = ""  # why its rows were deleted, which only a new sink can send again
         self._refusals = 0
@@ -115,12 +121,18 @@ class StoredNode:
             raise self._gone()
 
     @contextmanager
-    def doubting(self) -> Iterator[None]:
-        """Remember where a request may have taken effect in spite of an error."""
+    def doubting(self, *, early: bool = False) -> Iterator[None]:
+        """Remember where a request may have taken effect in spite of an error.
+
+        Parameters
+        ----------
+        early : bool
+            Whether what it is about may not be made yet: that it is not there is no news then.
+        """
         try:
             yield
         except StorageError as error:
-            if error.uncertain or _is_gone(error):
+            if error.uncertain or (is_gone(error) and not early):
                 self._in_doubt = True
                 self.doubted = time.monotonic()
             raise
@@ -143,7 +155,7 @@ class StoredNode:
         endpoint = "register" if body["data_sources"][0]["assets"] else "metadata"
         for _ in range(2):
             try:
-                with self.doubting():
+                with self.doubting(early=self.early):
                     answer = self._requests.send(
                         "POST", endpoint, self.path[:-1], json_body=about, about=self.path
                     )
@@ -156,8 +168,13 @@ class StoredNode:
                 continue  # it was of another form, and is gone
             self.exists = True
             self._refusals = 0
+            self._requests.distance.learn(answer)
             return answer
-        raise OutOfStep(f"{'/'.join(self.path)} comes and goes: somebody else writes it.")
+        raise self.disputed()
+
+    def disputed(self) -> OutOfStep:
+        """The error to raise for a node that changes without our doing."""
+        return OutOfStep(f"{'/'.join(self.path)} comes and goes: somebody else writes it.")
 
     def start_over(self, why: str) -> OutOfStep:
         """Delete the node, since it does not hold what it should; gives the error to raise."""
@@ -251,5 +268,6 @@ def structure_of(item: Mapping[str, Any]) -> dict[str, Any]:
     return dict(item["attributes"]["structure"])
 
 
-def _is_gone(error: StorageError) -> bool:
+def is_gone(error: Exception) -> bool:
+    """Whether the server has nothing at that path."""
     return isinstance(error, RequestRefused) and error.status == httpx.codes.NOT_FOUND

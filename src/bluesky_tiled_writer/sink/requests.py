@@ -15,6 +15,8 @@ from tiled.utils import safe_json_dump
 
 from bluesky_tiled_writer.errors import RequestRefused, ServerUnreachable
 
+from .lead import Distance
+
 Path = tuple[str, ...]
 """Names of nodes, from below the root of the writer."""
 
@@ -39,9 +41,15 @@ class Requests:
     ----------
     client : tiled.client.base.BaseClient
         The container.
+
+    Attributes
+    ----------
+    distance : Distance
+        How far away the server is, as far as that is known.
     """
 
     def __init__(self, client: BaseClient) -> None:
+        self.distance = Distance()
         self._client = client
         self._root = tuple(filter(None, client.path_parts))
 

@@ -18,7 +18,8 @@ from tiled.structures.table import TableStructure
 from bluesky_tiled_writer.errors import RequestRefused
 from bluesky_tiled_writer.steps import AppendRows
 
-from .node import StoredNode, data_source, structure_of
+from .lead import Lead
+from .node import StoredNode, data_source, is_gone, structure_of
 
 SQL_TABLE_MIME_TYPE = "application/x-tiled-sql-table"
 
@@ -46,21 +47,39 @@ class TableNode(StoredNode):
         """Append the rows of a step that the node does not hold yet."""
         table = step.table.slice(min(self.first_missing(step.start), len(step.table)))
         self.settle_doubt(table.schema)
-        if not self.exists:
-            self._create(table.schema)
+        lead = None if self.exists else self._begin(table.schema)
         if self._found is not None:
             kept = self._skip_found(table)
             if kept is None:
                 raise self.start_over("holds rows twice, or other ones")
             table = kept
         for part in self._parts(table):
-            self._send(part)
+            early = lead is not None and lead.wait()
+            try:
+                self._send(part, early=early)
+            finally:
+                if lead is not None:
+                    lead.settle()
 
-    def _create(self, schema: pa.Schema) -> None:
+    def _begin(self, schema: pa.Schema) -> Lead | None:
+        """Create the node; on a server that is far away the first rows follow before its answer."""
+        lag = self._requests.distance.lag
+        if lag is None or not self.untouched or self.doubted:
+            self._create(schema)
+            return None
+
+        def create() -> None:
+            if self._create(schema) is None:  # the rows may be in a table that is not ours
+                raise self.disputed()
+
+        return Lead(create, lag)
+
+    def _create(self, schema: pa.Schema) -> httpx.Response | None:
         self._found = None
         structure = asdict(TableStructure.from_schema(schema))
+        source = data_source(StructureFamily.table, structure, SQL_TABLE_MIME_TYPE)
         try:
-            self.create(data_source(StructureFamily.table, structure, SQL_TABLE_MIME_TYPE), schema)
+            return self.create(source, schema)
         except RequestRefused as error:
             doubtful = ["u8"] if pa.uint64() in schema.types else []
             if any(map(pa.types.is_list, schema.types)):
@@ -74,12 +93,13 @@ class TableNode(StoredNode):
             rows = max(1, int(len(table) * self._request_bytes / max(1, table.nbytes)))
             before = self.rows
             yield table.slice(0, rows)
-            table = table.slice(self.rows - before)  # none of them, if they were too many
+            table = table.slice(self.rows - before)  # which may be none
 
-    def _send(self, table: pa.Table) -> None:
+    def _send(self, table: pa.Table, *, early: bool) -> None:
+        """Write rows, or none if they are too many for one request, or come too early."""
         content = bytes(serialize_arrow(APACHE_ARROW_FILE_MIME_TYPE, table, {}))
         try:
-            with self.doubting():
+            with self.doubting(early=early):
                 self._requests.send(
                     "PATCH",
                     "table/partition",
@@ -89,6 +109,8 @@ class TableNode(StoredNode):
                     params={"partition": 0},
                 )
         except RequestRefused as error:
+            if early and is_gone(error):
+                return
             if error.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE and len(table) > 1:
                 self._request_bytes = max(1, min(self._request_bytes, table.nbytes) // 2)
                 return

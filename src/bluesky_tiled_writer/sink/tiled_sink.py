@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
@@ -18,6 +18,7 @@ from bluesky_tiled_writer.errors import (
     RequestRefused,
     RunComplete,
     RunExists,
+    StorageError,
     TooEarly,
 )
 from bluesky_tiled_writer.interrupted import is_made
@@ -46,13 +47,17 @@ from bluesky_tiled_writer.steps import (
 from .arrays import ArrayNode, RaggedNode
 from .files import FilesNode
 from .held import rows_held
+from .lead import Lead
 from .metadata import MetadataUpdates
-from .node import StoredNode
+from .node import StoredNode, is_gone
 from .requests import Path, Requests, in_process
 from .tables import TableNode
 
 GRACE = 2.0
 """Seconds in which a request that got no answer may still be carried out, before a run ends."""
+
+FOLLOWING = (CreateRun, CreateStream, AppendRows, ExtendArray, ExtendRagged, RegisterAsset)
+"""Steps that may be carried out before the streams are known to be made; see `lead`."""
 
 Family = TypeVar("Family", bound=StoredNode)
 
@@ -75,6 +80,8 @@ class TiledSink:
         self._metadata = MetadataUpdates(self._requests)
         self._grace = 0.0 if in_process(client) else GRACE
         self._nodes: dict[Path, StoredNode] = {}
+        self._begun: dict[Path, Lead] = {}  # streams that may not be made yet
+        self._made: set[str] = set()  # runs that were not there before
         self._salvaged: dict[Path, Content] = {}
         self._adopted: dict[str, Mapping[str, Any]] = {}  # to the metadata that were there
         self._doubted = self._checked = 0.0  # see `StoredNode.doubted`
@@ -82,15 +89,17 @@ class TiledSink:
 
     def carry_out(self, step: Step) -> None:
         """Carry out one step; see `steps.Sink`."""
+        if not isinstance(step, FOLLOWING):
+            self.settle()
         match step:
             case AppendRows():
-                self._node(step.node, TableNode).append(step)
+                self._grow(self._node(step.node, TableNode), TableNode.append, step)
             case ExtendArray():
-                self._node(step.node, ArrayNode).append(step)
+                self._grow(self._node(step.node, ArrayNode), ArrayNode.append, step)
             case ExtendRagged():
-                self._node(step.node, RaggedNode).append(step)
+                self._grow(self._node(step.node, RaggedNode), RaggedNode.append, step)
             case RegisterAsset():
-                self._node(step.node, FilesNode).register(step)
+                self._grow(self._node(step.node, FilesNode), FilesNode.register, step)
             case UpdateAsset():
                 self._node(step.node, FilesNode).update(step)
             case CreateRun():
@@ -114,6 +123,12 @@ class TiledSink:
             case CloseNode():
                 self._requests.send("DELETE", "stream/close", step.path)
 
+    def settle(self) -> None:
+        """Wait for the answers to what was begun; see `steps.Sink`."""
+        for path, lead in list(self._begun.items()):
+            lead.settle()
+            self._begun.pop(path, None)
+
     def healthy(self) -> bool:
         """Ask the server whether it is there."""
         return self._requests.healthy()
@@ -130,6 +145,8 @@ class TiledSink:
             if item is None:
                 raise
             self._adopt_run(step, item["attributes"]["metadata"])
+        else:
+            self._made.add(step.uid)
 
     def _adopt_run(self, step: CreateRun, there: Mapping[str, Any]) -> None:
         """Go on with a run that Tiled holds, if it is the same one, and not at its end."""
@@ -175,11 +192,19 @@ class TiledSink:
                 )
 
     def _create_stream(self, step: CreateStream) -> None:
-        try:
-            self._create_container((step.run, step.name), step)
-        except RequestRefused as error:
-            if error.status != httpx.codes.CONFLICT:  # an earlier attempt, or process, made it
-                raise
+        path = (step.run, step.name)
+
+        def create() -> None:
+            try:
+                self._create_container(path, step)
+            except RequestRefused as error:
+                if error.status != httpx.codes.CONFLICT:  # an earlier attempt, or process, made it
+                    raise
+
+        if (lag := self._requests.distance.lag) is None or step.run not in self._made:
+            create()
+        else:
+            self._begun[path] = Lead(create, lag)
 
     def _create_container(self, path: Path, step: CreateRun | CreateStream) -> None:
         body = {
@@ -190,7 +215,8 @@ class TiledSink:
             "data_sources": [],
             "access_tags": step.access_tags,
         }
-        self._requests.send("POST", "metadata", path[:-1], json_body=body, about=path)
+        answer = self._requests.send("POST", "metadata", path[:-1], json_body=body, about=path)
+        self._requests.distance.learn(answer)
 
     def _update_metadata(self, step: UpdateMetadata) -> None:
         there = self._adopted.get(step.run, {})
@@ -206,9 +232,28 @@ class TiledSink:
         if not isinstance(stored, family):
             # One of another family under this name was discarded before, or is found and deleted.
             stored = self._nodes[node.path] = family(self._requests, node, self.limits)
+            stored.untouched = node.run in self._made
         elif not stored.exists:
             stored.node = node
         return stored
+
+    def _grow(self, node: Family, write: Callable[[Family, Any], None], step: Step) -> None:
+        """Write to a node, if need be before its stream is known to be made."""
+        if (lead := self._begun.get(node.path[:2])) is None:
+            write(node, step)
+            return
+        node.early = lead.wait()
+        try:
+            write(node, step)
+        except StorageError as error:
+            lead.settle()  # if it failed, that is the reason
+            if not (node.early and is_gone(error)):
+                raise
+            node.early = False
+            write(node, step)
+        finally:
+            node.early = False
+        lead.settle()
 
     def _rebuild(self, step: Rebuild) -> None:
         for node in step.nodes:
