@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class Page:
 
 
 class Rows:
-    """Single events, in order, as flat lists: the values of one event after those of another.
+    """Single events, in order, in one flat list: the cells of one event after those of another.
 
     That costs the caller of an event next to nothing, makes no object per event for Python's
     garbage collector to look at, and gives columns as strided slices.
@@ -59,29 +60,43 @@ class Rows:
     Parameters
     ----------
     keys : tuple of str
-        The data keys, in the order in which the values of each event are added.
+        The data keys.
+
+    Attributes
+    ----------
+    cells : list
+        Of each event `seq_num`, `time`, the values, then the timestamps, both in the order of the
+        keys.
+    width : int
+        Cells of an event.
+    pick : callable
+        Gives the values of all keys of a mapping, in order; a KeyError if it lacks one.
     """
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         self.keys = keys
-        self.seq_num: list[Any] = []
-        self.time: list[Any] = []
-        self.data: list[Any] = []
-        self.timestamps: list[Any] = []
+        self.cells: list[Any] = []
+        self.width = 2 + 2 * len(keys)
+        self.pick: Callable[[Mapping[str, Any]], Sequence[Any]]
+        if len(keys) > 1:
+            self.pick = itemgetter(*keys)
+        else:  # of which an itemgetter gives no tuple
+            self.pick = lambda values: [values[key] for key in keys]
 
     def __len__(self) -> int:
-        return len(self.seq_num)
+        return len(self.cells) // self.width
 
     def column(self, source: Source, key: str) -> Sequence[Any]:
         """The values of one column; None throughout where the events have none."""
-        if source is Source.SEQ_NUM:
-            return self.seq_num
-        if source is Source.TIME:
-            return self.time
-        if key not in self.keys:
+        if source in (Source.SEQ_NUM, Source.TIME):
+            first = source.value
+        elif key not in self.keys:
             return list(repeat(None, len(self)))
-        flat = self.data if source is Source.DATA else self.timestamps
-        return flat[self.keys.index(key) :: len(self.keys)]
+        else:
+            first = 2 + self.keys.index(key)
+            if source is Source.TIMESTAMPS:
+                first += len(self.keys)
+        return self.cells[first :: self.width]
 
 
 class Batch:

@@ -120,26 +120,24 @@ class Intake:
         """
         self._acquire()  # what `with` does takes longer, and every event of a scan comes by here
         try:
+            rows = self._rows
             try:
                 data, stamps = doc["data"], doc["timestamps"]
                 seq_num, time = doc["seq_num"], doc["time"]
-                rows = self._rows
-                keys, values, times = rows.keys, data.values(), stamps.values()
-                if tuple(data) != keys:
-                    rows, values = self._in_order(doc)
-                    keys = rows.keys
-                if tuple(stamps) != keys:
-                    times = [stamps.get(key) for key in keys]
+                try:
+                    values, times = rows.pick(data), rows.pick(stamps)
+                    unusual = len(data) != len(values)
+                except KeyError:
+                    unusual = True
+                if unusual:
+                    rows, values, times = self._unusual(doc)
             except (KeyError, AttributeError, TypeError) as error:
                 raise self._invalid("event", doc, error) from error
             if self._sized_keys:
-                values = self._own_sized(keys, values)
-            # Nothing fails from here on, so that an event is taken whole or not at all.
-            rows.data += values
-            rows.timestamps += times
-            rows.time.append(time)
-            rows.seq_num.append(seq_num)
-            pending = self._pending + len(rows.seq_num)
+                values = self._own_sized(rows.keys, values)
+            # At once, so that an event is taken whole or not at all.
+            rows.cells += (seq_num, time, *values, *times)
+            pending = self._pending + len(rows.cells) // rows.width
             if pending < self._ready_rows and self.sized_bytes < self._ready_bytes:
                 return False
             return self._say_ready(pending)
@@ -155,15 +153,14 @@ class Intake:
         self._ready_bytes = self.sized_bytes + max(1, self._batch_bytes // SAY_AGAIN)
         return True
 
-    def _in_order(self, doc: Mapping[str, Any]) -> tuple[Rows, list[Any]]:
-        """Where the values of an event go whose keys are not those of the one before, in order."""
-        data = doc["data"]
+    def _unusual(self, doc: Mapping[str, Any]) -> tuple[Rows, list[Any], list[Any]]:
+        """Where an event goes that has other keys than its stream, its values, and timestamps."""
+        data, stamps = doc["data"], doc["timestamps"]
         if data.keys() != self._keys:
             data = dict(data)
             self._check(data, doc.get("filled") or {}, doc.get("uid"))
-        if not self._rows and data.keys() == self._keys:
-            self._rows = Rows(tuple(data))  # probably the order of all events that follow
-        return self._rows, [data.get(key) for key in self._rows.keys]
+        rows = self._rows
+        return rows, [data.get(key) for key in rows.keys], [stamps.get(key) for key in rows.keys]
 
     def event_page(self, doc: Mapping[str, Any]) -> bool:
         """Take the rows of a page, column by column; returns what `event` does."""
