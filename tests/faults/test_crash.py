@@ -64,6 +64,30 @@ def test_a_kill_while_the_end_of_the_run_is_being_stored_costs_and_doubles_nothi
     assert_all_done(journals)
 
 
+@pytest.mark.parametrize("seed", range(20 if LONG else 1))
+def test_a_kill_far_from_the_server_costs_and_doubles_nothing(
+    proxy: Proxy,
+    client: Container,
+    begin: Begin,
+    make_writer: MakeWriter,
+    journals: Path,
+    frames: str,
+    seed: int,
+) -> None:
+    """Some of its requests follow others that are not answered, and arrive after its end."""
+    random = Random(seed)
+    run = FaultRun(frames, rows=random.randint(3, 30))
+    proxy.delay = 0.1
+    with begin(run, pace=0.0, uri=uri_of(proxy.url)) as acquisition:
+        acquisition.wait_for_returned(len(run.docs) - 1)
+        time.sleep(random.uniform(0.0, 1.5))
+
+    recover(make_writer())
+
+    assert_stored_up_to(client, run, acquisition.returned)
+    assert_all_done(journals)
+
+
 def test_a_process_that_is_killed_while_the_server_is_away_loses_nothing(
     proxy: Proxy,
     client: Container,
