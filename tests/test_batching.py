@@ -143,6 +143,15 @@ NULL_BEFORE_WIDE = (
     ],
 )
 """Integers that pandas cannot read beside an empty cell, and the cell comes first."""
+NEGATIVE_BEFORE_WIDE = (
+    {name: KEYS[name][0] for name in ("int8", "array")},
+    [
+        {"int8": -1, "array": [0, 0]},
+        {"int8": None, "array": [0, 0]},
+        {"int8": 2**63, "array": []},
+    ],
+)
+"""A negative number that the declared type had room for rules out an unsigned one later."""
 
 
 @settings(
@@ -156,6 +165,7 @@ NULL_BEFORE_WIDE = (
 @example(stream=WIDENING, sent=ONE_BY_ONE, batch_size=3)
 @example(stream=WIDENING, sent=[(4, True)], batch_size=10_000)
 @example(stream=NULL_BEFORE_WIDE, sent=ONE_BY_ONE, batch_size=1)
+@example(stream=NEGATIVE_BEFORE_WIDE, sent=ONE_BY_ONE, batch_size=1)
 @given(stream=rows_of_a_stream(), sent=cuts, batch_size=st.sampled_from([1, 2, 3, 10_000]))
 def test_batching_makes_no_difference(
     client: Container, stream: tuple[Any, Any], sent: Cuts, batch_size: int
@@ -174,6 +184,7 @@ def test_batching_makes_no_difference(
     ],
 )
 @example(stream=WIDENING, sent=ONE_BY_ONE, batch_size=3)
+@example(stream=NEGATIVE_BEFORE_WIDE, sent=ONE_BY_ONE, batch_size=1)
 @given(stream=rows_of_a_stream(), sent=cuts, batch_size=st.sampled_from([1, 2, 3]))
 def test_batching_makes_no_difference_on_any_database(
     storage_client: Container,

@@ -146,9 +146,9 @@ class ScalarType:
     def _look_at(self, column: pa.Array) -> None:
         """Keep in mind what decides between columns and types later on."""
         self._has_null |= column.null_count > 0  # of any type: it may become integers later
-        if not pa.types.is_integer(column.type) or column.type.bit_width < 64:
+        if not pa.types.is_integer(column.type) or column.null_count == len(column):
             return
-        if column.null_count < len(column) and not (self._has_large and self.needs.negative):
+        if not (self.needs.negative and (self._has_large or column.type.bit_width < 64)):
             extremes = pc.min_max(column)
             low, high = extremes["min"].as_py(), extremes["max"].as_py()
             self.needs.negative |= low < 0
