@@ -2,7 +2,7 @@
 
 With the default settings, once as fast as the writer takes events, where whatever it does in the
 background competes for the interpreter, and once at the pace of a fast scan. At last with settings
-at which nothing is sent.
+at which nothing is sent; and what a descriptor costs, when its data keys have been seen before.
 """
 
 from __future__ import annotations
@@ -54,6 +54,20 @@ def seconds_per_event(writer: Writer, events: int, rate: float | None = None) ->
     return total / events
 
 
+def seconds_per_descriptor(writer: Writer, keys: int) -> float:
+    """Seconds that a call with a descriptor takes, in a run after others with the same devices."""
+    run = Run()
+    (_, start), (_, descriptor) = run.opening()
+    number = {"source": "PV", "dtype": "number", "shape": [], "units": "mm", "precision": 3}
+    data_keys = {f"key_{i}": dict(number) for i in range(keys)}
+    descriptor |= {"data_keys": data_keys, "object_keys": {"device": list(data_keys)}}
+    writer("start", start)
+    elapsed = seconds(partial(writer, "descriptor", descriptor))
+    for name, doc in run.closing():
+        writer(name, doc)
+    return elapsed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=50_000, help="several batches of the default")
@@ -62,6 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--rate", type=float, default=1000.0, help="events a second, when paced")
     parser.add_argument("--paced-events", type=int, default=2500)
+    parser.add_argument("--keys", type=int, default=200, help="of a descriptor")
     parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args()
 
@@ -77,6 +92,14 @@ def main() -> None:
         def peer(events: int, rate: float | None = None, **more: Any) -> float:
             return seconds_per_event(PeerWriter(client, **more), events, rate)
 
+        def ours_descriptor() -> float:
+            with TiledWriter(client, journal_directory=directory, timeout=PATIENCE) as writer:
+                seconds_per_descriptor(writer, options.keys)
+                return seconds_per_descriptor(writer, options.keys)
+
+        def peer_descriptor() -> float:
+            return seconds_per_descriptor(PeerWriter(client), options.keys)
+
         never_sent = {"batch_size": NEVER, "flush_interval": NEVER}
         paced = (options.paced_events, options.rate)
         pace = f"default, {options.rate:.0f} events/s"
@@ -87,6 +110,8 @@ def main() -> None:
             f"peer, {pace}": partial(peer, *paced),
             "ours, nothing sent": partial(ours, options.events, **never_sent),
             "peer, nothing sent": partial(peer, options.peer_events, batch_size=NEVER),
+            "ours, descriptor": ours_descriptor,
+            "peer, descriptor": peer_descriptor,
         }
         cost = medians(candidates, options.repetitions)
     for settings in ("default", pace, "nothing sent"):
@@ -95,6 +120,11 @@ def main() -> None:
             f"caller, {settings}: ours {ours_s * 1e6:.1f} us, peer {peer_s * 1e6:.0f} us, "
             f"ratio 1/{peer_s / ours_s:.0f}"
         )
+    ours_s, peer_s = cost["ours, descriptor"], cost["peer, descriptor"]
+    print(
+        f"caller, a descriptor of {options.keys} keys: ours {ours_s * 1e3:.1f} ms, "
+        f"peer {peer_s * 1e3:.0f} ms, ratio 1/{peer_s / ours_s:.0f}"
+    )
 
 
 if __name__ == "__main__":

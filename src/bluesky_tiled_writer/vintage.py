@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jsonschema
+import msgpack
 from event_model import DocumentNames, schema_validators
 
 from .errors import InvalidDocument
@@ -32,8 +33,9 @@ def take_out(doc: Document, external: set[str]) -> Document:
 def validate(kind: str, doc: Any) -> None:
     """Raise `InvalidDocument` if a document breaks the schema of the event model."""
     validator = schema_validators[DocumentNames[kind]]
+    news: set[bytes] = set()
     try:
-        validator.validate(doc)
+        validator.validate(_without_known(doc, news) if kind == "descriptor" else doc)
     except jsonschema.ValidationError as error:
         # Only what stays wrong in plain JSON is wrong: the schema knows no numpy scalars.
         if validator.is_valid(to_json(doc)[0]):
@@ -44,6 +46,54 @@ def validate(kind: str, doc: Any) -> None:
             f" {error.message[:500]}.",
             hint="Mend it where it is made, or by a patch: patches={" + repr(kind) + ": ...}.",
         ) from error
+
+    if len(_valid) > MOST_KNOWN:
+        _valid.clear()
+    _valid.update(news)
+
+
+MOST_KNOWN = 20_000
+"""Data keys that are remembered to be valid, at most."""
+
+_valid: set[bytes] = set()
+
+
+def _without_known(doc: Any, news: set[bytes]) -> Any:
+    """A descriptor without data keys that were valid before; the others are added to `news`.
+
+    A schema takes half a millisecond for each, and most descriptors declare what others did before.
+    """
+    if not isinstance(doc.get("data_keys"), dict):
+        return doc
+    doc = {**doc, "data_keys": _unknown(doc["data_keys"], news)}
+    if isinstance(configuration := doc.get("configuration"), dict):
+        doc["configuration"] = {
+            name: {**device, "data_keys": _unknown(device["data_keys"], news)}
+            if isinstance(device, dict) and isinstance(device.get("data_keys"), dict)
+            else device
+            for name, device in configuration.items()
+        }
+    return doc
+
+
+def _unknown(data_keys: Document, news: set[bytes]) -> Document:
+    unknown = {}
+    for item in data_keys.items():
+        try:
+            packed = _pack(item)
+        except (TypeError, ValueError, OverflowError):  # with values that JSON may not have
+            unknown[item[0]] = item[1]
+            continue
+        if packed not in _valid:
+            news.add(packed)
+            unknown[item[0]] = item[1]
+    return unknown
+
+
+def _pack(item: tuple[str, Any]) -> bytes:
+    # Strict: what equals something valid is not valid, too, if it is a numpy scalar or a tuple.
+    packed: bytes = msgpack.packb(list(item), strict_types=True)
+    return packed
 
 
 def _name_of(doc: Any) -> str:
