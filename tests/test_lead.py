@@ -11,6 +11,7 @@ import pytest
 
 from bluesky_tiled_writer.errors import ServerUnreachable
 from bluesky_tiled_writer.sink.lead import Distance, Lead
+from bluesky_tiled_writer.sink.requests import Requests, in_process
 
 FOR_EVER = 3600.0
 
@@ -46,6 +47,19 @@ def test_a_distance_is_that_of_the_last_answer():
     distance.learn(answer(0.070, "app;dur=16.0"))
     distance.learn(answer(0.020, "app;dur=16.0"))
     assert distance.lag is None
+
+
+def test_an_app_in_this_process_is_never_far_however_busy_the_process_is():
+    distance = Distance(never_far=True)
+    distance.learn(answer(0.500, "app;dur=16.0"))
+    assert distance.lag is None
+
+
+def test_requests_know_an_app_in_this_process(client):
+    assert in_process(client)
+    requests = Requests(client)
+    requests.distance.learn(answer(0.500, "app;dur=16.0"))
+    assert requests.distance.lag is None
 
 
 class Request:

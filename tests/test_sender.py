@@ -103,6 +103,26 @@ def turn_for(sender: Sender, clock: Clock, seconds: float) -> None:
         clock.now += max(delay, 1e-3)
 
 
+@pytest.mark.parametrize(("takes", "ahead"), [(0.125, 0.125), (0.5, 0.25)])
+def test_rows_are_sent_ahead_by_what_the_last_ones_took(
+    sender: Sender, clock: Clock, takes: float, ahead: float
+) -> None:
+    """So they are in Tiled after an interval; but a slow server is not asked all the time."""
+
+    class SlowJob(ScriptedJob):
+        def advance(self, rows: bool) -> None:
+            super().advance(rows)
+            clock.now += takes
+
+    job = SlowJob()
+    sender.add(job)
+    clock.now += INTERVAL
+    started = clock.now
+    delay = sender.turn()
+    assert delay is not None
+    assert clock.now + delay == pytest.approx(started + INTERVAL - ahead)
+
+
 def test_what_waits_is_sent_once_an_interval(sender: Sender, clock: Clock) -> None:
     job = ScriptedJob()
     sender.add(job)

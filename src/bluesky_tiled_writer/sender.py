@@ -41,6 +41,9 @@ AWAY = frozenset({502, 503, 504})
 BUSY = frozenset({408, 425, 429})
 """Statuses by which a server asks to come again later."""
 
+MOST_AHEAD = 0.25
+"""How much of an interval rows are sent ahead, at most, for the time that the server takes."""
+
 MAX_FAILURES = 5
 """How often the same thing may fail while the server is healthy, until it is given up."""
 
@@ -259,6 +262,8 @@ class Sender:
             entry.job.set_aside(error)
         else:
             entry.failures = entry.outages = 0
+            if rows:  # the next ones are to be in Tiled by then, not only on their way
+                entry.due -= min(self._clock() - now, MOST_AHEAD * self._interval)
             if self._breaker.succeeded():
                 logger.warning("Tiled answers again; going on.")
 

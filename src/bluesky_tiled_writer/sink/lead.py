@@ -26,6 +26,11 @@ SHARE = 1.25
 class Distance:
     """How long requests are on their way to the server and back, and how long it works on them.
 
+    Parameters
+    ----------
+    never_far : bool
+        Whether no request may follow another one, however long that takes.
+
     Attributes
     ----------
     lag : float or None
@@ -33,15 +38,16 @@ class Distance:
         server does not say how long it works.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, never_far: bool = False) -> None:
         self.lag: float | None = None
+        self._never_far = never_far
 
     def learn(self, answer: httpx.Response) -> None:
         """Learn from the answer to a request that made something."""
         lag = None
         if (worked := _WORKED.search(answer.headers.get("Server-Timing", ""))) is not None:
             lag = SHARE * float(worked[1]) / 1000 + MARGIN
-        far = lag is not None and answer.elapsed.total_seconds() > 2 * lag
+        far = not self._never_far and lag is not None and answer.elapsed.total_seconds() > 2 * lag
         self.lag = lag if far else None
 
 

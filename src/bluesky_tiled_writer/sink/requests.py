@@ -49,7 +49,8 @@ class Requests:
     """
 
     def __init__(self, client: BaseClient) -> None:
-        self.distance = Distance()
+        # An app in this process takes one request at a time; see `TiledWriter`.
+        self.distance = Distance(never_far=in_process(client))
         self._client = client
         self._root = tuple(filter(None, client.path_parts))
 
