@@ -7,6 +7,7 @@ The fixtures of `bluesky_tiled_writer.pytest_plugin` (`tiled_server`, `tiled_cli
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -118,6 +119,16 @@ def storage_client(storage_context: Context) -> Container:
 def http_server(tiled_server: SimpleTiledServer) -> str:
     """The URI of a server in this process that is spoken to over HTTP."""
     return str(tiled_server.uri)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heeded, here and in processes that are started, though it is not in a job of a
+    shell's background.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

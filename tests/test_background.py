@@ -304,6 +304,7 @@ def test_wait_for_a_run_that_was_set_aside_raises_why(
     assert writer.status.set_aside.keys() == {run.uid}
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_stop_waits_leaves_a_writer_that_goes_on(
     tiled_client: Container, make_writer: MakeWriter, line: Line
 ) -> None:

@@ -300,8 +300,16 @@ def test_path_map_that_is_none(text: str, tmp_path: Path) -> None:
 # -- in a process of its own --------------------------------------------------------------------
 
 
+@pytest.fixture
+def served_client(served_catalog: str) -> Iterator[Container]:
+    client = from_uri(served_catalog)
+    yield client
+    client.context.close()
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_interrupted_replay_goes_on_when_it_is_run_again(
-    served_catalog: str, tmp_path: Path
+    served_catalog: str, served_client: Container, tmp_path: Path
 ) -> None:
     run = RunBuilder()
     run.start()
@@ -310,11 +318,10 @@ def test_interrupted_replay_goes_on_when_it_is_run_again(
         run.event("primary", {"x": i})
     run.stop()
     path = save(tmp_path / "run.jsonl", run.docs)
-    client = from_uri(served_catalog)
     command = [*COMMAND, "replay", str(path), "--to", served_catalog]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while run.uid not in client and time.monotonic() < deadline:
+    while run.uid not in served_client and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate(timeout=60)
@@ -329,7 +336,6 @@ def test_interrupted_replay_goes_on_when_it_is_run_again(
         timeout=120,
     )
     assert (done.returncode, done.stdout) == (0, f"Run {run.uid}: no difference.\n"), done.stderr
-    client.context.close()
 
 
 def test_installed_command(tmp_path: Path) -> None:
