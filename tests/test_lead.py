@@ -31,6 +31,8 @@ def answer(took: float, worked: str | None) -> httpx.Response:
         (0.200, "app;dur=150.0", False),  # slow, but near
         (0.070, None, False),  # a proxy takes headers away
         (0.070, "db;dur=16.0", False),
+        (0.070, "app;dur=...", False),
+        (0.070, "app;dur=16", True),
     ],
 )
 def test_only_of_a_server_that_is_far_away_is_it_known_when_to_follow(took, worked, far):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import httpx
 
-_WORKED = re.compile(r"\bapp;dur=([\d.]+)")
+_WORKED = re.compile(r"\bapp;dur=(\d+(\.\d+)?)")
 """What a server says of its work on a request, in ms."""
 
 MARGIN = 0.005
