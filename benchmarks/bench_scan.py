@@ -160,6 +160,7 @@ def main() -> None:
             return scan(engine, peer_writer, options.points).seconds
 
         bare(), ours()  # what comes only once in a process
+        cpu = {name: [] for name in cpu}
         candidates = {"bare": bare, "ours": ours, "peer": peer}
         cost = medians(candidates, options.repetitions, {"peer": options.peer_every})
 

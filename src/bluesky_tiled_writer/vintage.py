@@ -1,4 +1,7 @@
-"""Small changes to documents of any vintage, each a function of the document alone."""
+"""Small changes to documents of any vintage, each a function of the document alone.
+
+Whether a document is valid is that, too; what is remembered of it only saves time.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,11 @@ EXTERNAL_ARRAY = "<f8"
 EXTERNAL = "EXTERNAL:"
 """What `external` says where a descriptor has it, but empty; the schema wants a word."""
 
+MOST_KNOWN = 20_000
+"""Data keys that are remembered to be valid, at most."""
+
+_valid: set[bytes] = set()
+
 
 def take_out(doc: Document, external: set[str]) -> Document:
     """Take values out that only refer to external data, in place, and give them."""
@@ -35,7 +43,7 @@ def validate(kind: str, doc: Any) -> None:
     validator = schema_validators[DocumentNames[kind]]
     news: set[bytes] = set()
     try:
-        validator.validate(_without_known(doc, news) if kind == "descriptor" else doc)
+        validator.validate(_unknown_part(doc, news) if kind == "descriptor" else doc)
     except jsonschema.ValidationError as error:
         # Only what stays wrong in plain JSON is wrong: the schema knows no numpy scalars.
         if validator.is_valid(to_json(doc)[0]):
@@ -46,53 +54,46 @@ def validate(kind: str, doc: Any) -> None:
             f" {error.message[:500]}.",
             hint="Mend it where it is made, or by a patch: patches={" + repr(kind) + ": ...}.",
         ) from error
-
     if len(_valid) > MOST_KNOWN:
         _valid.clear()
     _valid.update(news)
 
 
-MOST_KNOWN = 20_000
-"""Data keys that are remembered to be valid, at most."""
-
-_valid: set[bytes] = set()
-
-
-def _without_known(doc: Any, news: set[bytes]) -> Any:
+def _unknown_part(descriptor: Any, news: set[bytes]) -> Any:
     """A descriptor without data keys that were valid before; the others are added to `news`.
 
     A schema takes half a millisecond for each, and most descriptors declare what others did before.
     """
-    if not isinstance(doc.get("data_keys"), dict):
-        return doc
-    doc = {**doc, "data_keys": _unknown(doc["data_keys"], news)}
-    if isinstance(configuration := doc.get("configuration"), dict):
-        doc["configuration"] = {
-            name: {**device, "data_keys": _unknown(device["data_keys"], news)}
-            if isinstance(device, dict) and isinstance(device.get("data_keys"), dict)
-            else device
-            for name, device in configuration.items()
-        }
-    return doc
+    part = _without_known(descriptor, news)
+    if isinstance(configuration := descriptor.get("configuration"), dict):
+        devices = {name: _without_known(device, news) for name, device in configuration.items()}
+        part = {**part, "configuration": devices}
+    return part
 
 
-def _unknown(data_keys: Document, news: set[bytes]) -> Document:
+def _without_known(declaring: Any, news: set[bytes]) -> Any:
+    """The same of whatever has data keys: a descriptor, or the configuration of a device."""
+    data_keys = declaring.get("data_keys") if isinstance(declaring, dict) else None
+    if not isinstance(data_keys, dict):
+        return declaring
     unknown = {}
-    for item in data_keys.items():
-        try:
-            packed = _pack(item)
-        except (TypeError, ValueError, OverflowError):  # with values that JSON may not have
-            unknown[item[0]] = item[1]
+    for name, data_key in data_keys.items():
+        packed = _packed(name, data_key)
+        if packed in _valid:
             continue
-        if packed not in _valid:
+        unknown[name] = data_key
+        if packed is not None:
             news.add(packed)
-            unknown[item[0]] = item[1]
-    return unknown
+    return {**declaring, "data_keys": unknown}
 
 
-def _pack(item: tuple[str, Any]) -> bytes:
-    # Strict: what equals something valid is not valid, too, if it is a numpy scalar or a tuple.
-    packed: bytes = msgpack.packb(list(item), strict_types=True)
+def _packed(name: str, data_key: Any) -> bytes | None:
+    """What tells a data key from every other one; None if it has values that JSON may not have."""
+    try:
+        # Strict: what equals something valid is not valid, too, if it is a numpy scalar or a tuple.
+        packed: bytes = msgpack.packb([name, data_key], strict_types=True)
+    except (TypeError, ValueError, OverflowError):
+        return None
     return packed
 
 
