@@ -10,9 +10,10 @@ nox.options.download_python = "never"
 nox.options.sessions = ["lint", "tests"]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
-WORKERS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+WORKERS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0"]
 """A file at a time, since tests of a file share servers, and runs stored in them; in the order of
-their names, by which those with faults, which take longest, come first."""
+their names, by which those with faults, which take longest, come first. A test that ends its
+process is not tried in others."""
 
 
 def pytest_with_coverage(session: nox.Session, *args: str) -> None:
@@ -48,7 +49,8 @@ def faults(session: nox.Session) -> None:
         "tests/test_model.py",
         "tests/test_recovery_fuzz.py",
     ]
-    session.run("pytest", *paths, env={"FAULTS": "long"})
+    hangs = ["-o", "faulthandler_timeout=3600"]  # one of hypothesis may take long
+    session.run("pytest", *hangs, *paths, env={"FAULTS": "long"})
 
 
 @nox.session

@@ -257,6 +257,7 @@ import os
 journal = directory.create("a uid", "a server")
 journal.append("event", {"seq_num": 0})
 journal._sync_lock.acquire()  # as another thread of the parent may have
+go_on, tell = os.pipe()
 child = os.fork()
 if child == 0:
     for call in (lambda: journal.append("event", {}), journal.sync, journal.remove):
@@ -268,11 +269,13 @@ if child == 0:
             os._exit(1)
     journal.close()
     say("child")
+    os.read(go_on, 1)  # who reads stdin gets what is meant for the other
     sys.stdin.read()
     os._exit(0)
 say("parent")
 sys.stdin.readline()
 journal.append("event", {"seq_num": 1})
+os.write(tell, b".")
 say("appended")
 sys.stdin.readline()
 os._exit(0)
