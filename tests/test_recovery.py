@@ -71,6 +71,7 @@ def kill(writer: TiledWriter) -> None:
     for run in writer._store._runs:
         if run.keeping.journal is not None:
             run.keeping.journal.close()
+        run.turn.end()
     writer._store._closed = True
 
 

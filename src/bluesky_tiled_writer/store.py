@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from typing import Any
 
 from .backup import Backup
-from .errors import JournalError, NotStored, StorageError
+from .errors import DuplicateRun, JournalError, NotStored, StorageError
+from .jobs import Job
 from .journal import JournalDirectory, JournalFile
 from .keeping import Keeping
 from .pipeline import Settings, count_rows
@@ -19,6 +20,7 @@ from .sender import Sender
 from .status import State, Status
 from .steps import Known
 from .stored_run import StoredRun
+from .turns import under_way
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -37,6 +39,8 @@ class Store:
         Advances them.
     server : str
         Identity of the place in Tiled that gets them.
+    place : hashable, optional
+        The same, if it takes more to tell places apart within this process.
     journals : JournalDirectory, optional
         Where documents are kept until they are stored.
     timeout : float
@@ -53,12 +57,14 @@ class Store:
         sender: Sender,
         server: str,
         *,
+        place: Hashable = None,
         journals: JournalDirectory | None,
         timeout: float,
         max_pending_bytes: int,
         to_the_end: bool = False,
     ) -> None:
         self.server = server
+        self._place = (server, place)
         self._settings = settings
         self._sender = sender
         self._journals = journals
@@ -70,6 +76,7 @@ class Store:
         self._rows_of_forgotten = 0
         self._stalled = False
         self._closed = False
+        self._told_of_another = False
 
     # -- runs -----------------------------------------------------------------------------------
 
@@ -87,9 +94,17 @@ class Store:
             )
 
     def open(self, uid: str, backup: Backup | None) -> StoredRun:
-        """Begin a run."""
+        """Begin a run.
+
+        Raises
+        ------
+        DuplicateRun
+            If it is on its way through another writer of this process, and there is no place to
+            wait for that.
+        """
         self.check_usable()
         self._forget_stored()
+        self._check_waiting_room(uid, backup)
         known = self._known.pop(uid, None)
         journal, failure = self._new_journal(uid)
         run = StoredRun(
@@ -97,6 +112,7 @@ class Store:
             self._settings,
             self._sender,
             Keeping(uid, journal, failure, backup, in_file=known is not None),
+            place=self._place,
             max_pending_bytes=self._max_pending,
             timeout=self._timeout,
             known=known,
@@ -120,14 +136,35 @@ class Store:
 
     def _add(self, run: StoredRun) -> None:
         for earlier in list(self._runs):
-            if earlier.uid != run.uid:
-                continue
-            if earlier.over:  # set aside, or done
+            if earlier.uid == run.uid and earlier.over:  # set aside, or done
                 self._forget(earlier)
-            elif not earlier.at_rest:
-                run.follow(earlier)
+        own = [earlier.turn for earlier in self._runs]
+        if any(turn not in own for turn in run.turn.line_up()):
+            self._tell_of_another(run)
         self._runs.append(run)
         self._sender.add(run)
+
+    def _check_waiting_room(self, uid: str, backup: Backup | None) -> None:
+        if self._journals is not None or backup is not None:
+            return
+        if any(not turn.complete for turn in under_way((self._place, uid))):
+            raise DuplicateRun(
+                f"The run {uid!r} is on its way through another TiledWriter of this process to"
+                f" {self.server}.",
+                hint="Is one subscribed twice? Unsubscribe this one, or let it have a journal to"
+                " wait in.",
+            )
+
+    def _tell_of_another(self, run: StoredRun) -> None:
+        if run.is_orphan or self._told_of_another:
+            return
+        self._told_of_another = True
+        logger.warning(
+            "Run %s is on its way through another TiledWriter of this process to %s. Is one"
+            " subscribed twice? This one waits, then looks whether anything is missing.",
+            run.uid,
+            self.server,
+        )
 
     def _new_journal(self, uid: str) -> tuple[JournalFile | None, JournalError | None]:
         if self._journals is None:
@@ -160,8 +197,8 @@ class Store:
         if run.keeping.must_vouch:
             self._wait_or_tell(run, lambda: run.delivered >= target)
             return
-        if self._stalled and run.delivered < target - 1:
-            return  # not for a server that is slow or down
+        if run.held_back or (self._stalled and run.delivered < target - 1):
+            return  # not for another run, nor for a server that is slow or down
         self._sender.wait(
             lambda: run.delivered >= target or run.error is not None or self._sender.down, PATIENCE
         )
@@ -172,8 +209,14 @@ class Store:
         if self._timeout > 0 and run.keeping.must_vouch:
             self._wait_or_tell(run, lambda: self._is_stored(run))
             return
+        # Whoever waited for the turn of another run has waited long enough.
         self._sender.wait(
-            lambda: self._is_stored(run) or run.error is not None or self._sender.down,
+            lambda: (
+                self._is_stored(run)
+                or run.error is not None
+                or self._sender.down
+                or not run.turn.is_near
+            ),
             max(0.0, self._timeout),
         )
         if run.error is not None:
@@ -240,7 +283,7 @@ class Store:
             return run.delivered >= target and (run.over or not run.stopped)
 
         self._sender.wait(
-            lambda: all(run.waits_for_stop or done(run, target) for run, target in targets),
+            lambda: all(run.waits_for_documents or done(run, target) for run, target in targets),
             self._timeout if timeout is None else timeout,
         )
         return all(done(run, target) for run, target in targets)
@@ -310,20 +353,25 @@ class Store:
         def left() -> float | None:
             return None if deadline is None else max(0.0, deadline - time.monotonic())
 
-        self._sender.wait(self._no_search, left())
+        for search in self._searches:
+            self._sender.hasten(search)
+        self._sender.wait(lambda: not self._searches, left())
         # Those set aside let go of their journals in the sender's thread.
         aside = [run for run in self._runs if run.error is not None and run.stopped]
         self._sender.wait(lambda: all(run.over for run in aside), left())
         for journal in self._journals.orphans(self.server):
             self._adopt(journal)
         runs = [run for run in list(self._runs) if run.is_orphan]
-        self._sender.wait(lambda: all(run.at_rest for run in runs), left())
+        self._sender.wait(
+            lambda: all(run.at_rest or run.waits_for_documents for run in runs), left()
+        )
         recoveries = [Recovery.of(run) for run in runs]
         self._forget_stored()
         return recoveries
 
-    def _no_search(self) -> bool:
-        return not any(isinstance(job, OrphanSearch) for job in self._sender.jobs)
+    @property
+    def _searches(self) -> list[Job]:
+        return [job for job in self._sender.jobs if isinstance(job, OrphanSearch)]
 
     def _adopt(self, journal: JournalFile) -> None:
         if journal.is_empty:  # the call that brought the start document never returned
@@ -336,6 +384,7 @@ class Store:
             settings_for(self._settings, journal),
             self._sender,
             Keeping(uid, journal),
+            place=self._place,
             orphan=True,
         )
         self._add(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from .backlog import Backlog, Perform
@@ -21,6 +21,7 @@ from .journal_feed import Feed, JournalFeed
 from .keeping import Keeping
 from .pipeline import Pipeline, Settings
 from .steps import CheckHeld, Known
+from .turns import Turn
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -47,6 +48,8 @@ class StoredRun:
         Advances this job.
     keeping : Keeping
         Gets every document before anything else.
+    place : hashable
+        Stands for the container in Tiled that gets the run.
     max_pending_bytes : int
         Bytes of rows beyond which they are dropped, since the journal has them; without a journal
         the caller waits then.
@@ -63,6 +66,8 @@ class StoredRun:
         Whether Tiled has the run to its stop document.
     error : Exception or None
         Why the run was set aside.
+    turn : Turn
+        Ends when nothing of it is sent any more.
     is_orphan : bool
         Whether its documents come from an earlier process.
     taken, delivered : int
@@ -78,6 +83,7 @@ class StoredRun:
         sender: Pace,
         keeping: Keeping,
         *,
+        place: Hashable = None,
         max_pending_bytes: int = 64 * 2**20,
         timeout: float = 30.0,
         orphan: bool = False,
@@ -110,7 +116,7 @@ class StoredRun:
             )
         self._abandoned = False
         self._restarts = 0
-        self._earlier: StoredRun | None = None
+        self.turn = Turn(self, (place, uid), lambda: sender.hasten(self))
         self._until_stop = False
         self._is_ours = False  # whatever Tiled holds of it
         self._pipeline = self._new_pipeline()
@@ -254,30 +260,27 @@ class StoredRun:
     @property
     def at_rest(self) -> bool:
         """Whether nothing of it is sent any more."""
-        return self.over or self.error is not None
-
-    def follow(self, earlier: StoredRun) -> None:
-        """Send nothing until another one is at rest, which writes to the same nodes."""
-        self._earlier = earlier
+        return self.turn.ended
 
     @property
-    def _held_back(self) -> bool:
+    def held_back(self) -> bool:
         """Whether it is too early to send anything."""
-        if self._earlier is not None:
-            if not self._earlier.at_rest:
-                return True
-            self._earlier = None
-        return self.waits_for_stop
+        return not self.turn.come or self._waits_for_stop
 
     @property
-    def waits_for_stop(self) -> bool:
+    def waits_for_documents(self) -> bool:
+        """Whether it will be held back until more of them come."""
+        return self._waits_for_stop or self.turn.waits_for_documents
+
+    @property
+    def _waits_for_stop(self) -> bool:
         """Whether Tiled holds rows of it that only all of its documents can be compared with."""
         return self._until_stop and not self.stopped
 
     @property
     def waiting(self) -> bool:
         """Whether there is anything to send."""
-        if self._held_back:
+        if self.held_back:
             return False
         if self._feed is Feed.JOURNAL:
             return self._unread or self.backlog.waiting
@@ -296,7 +299,7 @@ class StoredRun:
             if self.stopped or self._abandoned:
                 self.let_go()
             return
-        if self._held_back:
+        if self.held_back:
             self.sync()
             if self._abandoned:
                 self.let_go()
@@ -341,7 +344,12 @@ class StoredRun:
         self._forget_rows()
         self.delivered = self.taken
         self.keeping.done(incomplete=self._from_journal is not None and self._from_journal.lost)
-        self.over = self.stopped or self.is_orphan
+        if self.stopped or self.is_orphan:
+            self._rest()
+
+    def _rest(self) -> None:
+        self.over = True
+        self.turn.end()
 
     def _forget_rows(self) -> None:
         self._feed = Feed.NOTHING
@@ -389,6 +397,7 @@ class StoredRun:
         )
         if self.stopped or self.keeping.journal is None:
             self.back_up(error)
+        self.turn.end()
         if self.stopped or self.is_orphan:
             self.let_go()
         self._sender.changed()
@@ -405,5 +414,5 @@ class StoredRun:
 
     def let_go(self) -> None:
         """Leave what is not stored to whoever finds the journal."""
-        self.over = True
         self.keeping.let_go()
+        self._rest()

@@ -144,6 +144,7 @@ class TiledWriter(RunDispatcher):
             settings,
             sender,
             str(client.uri).split("?")[0].rstrip("/"),
+            place=client.context if local else None,  # all apps have one address
             journals=journals,
             timeout=timeout,
             max_pending_bytes=max_pending_bytes,

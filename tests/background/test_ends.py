@@ -1,0 +1,224 @@
+"""Writers that are dropped, and processes that end or fork."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from documents import Pair, emit, scalar_run
+from tiled.client import from_uri
+from tiled.client.container import Container
+from tiled.server import SimpleTiledServer
+from tiled.server.settings import get_settings
+
+from bluesky_tiled_writer import TiledWriter
+from bluesky_tiled_writer.journal import JournalReader
+
+from .helpers import LONG_AGO, Line, column, is_stopped, key_revoked, wait_until
+
+# -- writers that are dropped ---------------------------------------------------------------------
+
+
+@contextmanager
+def resource_warnings() -> Iterator[list[str]]:
+    """Messages of ResourceWarnings, once everything inside that can be dropped is."""
+    messages: list[str] = []
+    gc.collect()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield messages
+        gc.collect()
+    messages += [str(w.message) for w in caught if w.category is ResourceWarning]
+
+
+def threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("bluesky-tiled-writer")]
+
+
+def test_a_writer_that_is_dropped_with_rows_of_an_open_run_warns_and_stores_them(
+    tiled_client: Container, journals: Path
+) -> None:
+    run = scalar_run()
+    writer = TiledWriter(tiled_client, journal_directory=journals, flush_interval=LONG_AGO)
+    emit(run.docs[:4], writer)
+    with resource_warnings() as messages:
+        del writer
+    (message,) = messages
+    assert run.uid in message
+    assert "close()" in message
+    wait_until(lambda: column(tiled_client, run.uid) == [0, 1])
+    wait_until(lambda: threads() == [])
+    assert len(list(journals.iterdir())) == 1  # for the next process
+
+
+def test_a_writer_that_is_dropped_with_nothing_to_lose_does_not_warn(
+    tiled_client: Container, journals: Path, line: Line
+) -> None:
+    stopped = scalar_run()
+    with resource_warnings() as messages:
+        TiledWriter(tiled_client, journal_directory=journals / "none")
+        flushed = TiledWriter(tiled_client, journal_directory=journals / "flushed")
+        emit(scalar_run().docs[:4], flushed)
+        assert flushed.flush()
+        del flushed
+        late = TiledWriter(tiled_client, journal_directory=journals / "late", timeout=0)
+        with line.held():
+            emit(stopped.docs, late)
+            del late
+    assert messages == []
+    wait_until(lambda: is_stopped(tiled_client, stopped.uid))
+    wait_until(lambda: threads() == [])
+
+
+def test_the_thread_of_a_dropped_writer_ends_though_an_open_run_was_set_aside(
+    tiled_client: Container, journals: Path
+) -> None:
+    run = scalar_run()
+    writer = TiledWriter(tiled_client, journal_directory=journals, flush_interval=0.05)
+    with key_revoked(tiled_client):
+        emit(run.docs[:4], writer)
+        assert writer.flush()
+    assert writer.status.set_aside
+    with resource_warnings():
+        del writer
+    wait_until(lambda: threads() == [])
+    assert len(list(journals.iterdir())) == 1
+
+
+# -- processes ------------------------------------------------------------------------------------
+
+PREAMBLE = """
+import json, os, sys, time
+from tiled.client import from_uri
+from bluesky_tiled_writer import TiledWriter
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + chr(10)).encode())
+
+uri, journals, docs = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+writer = TiledWriter(from_uri(uri), journal_directory=journals, flush_interval=60.0)
+"""
+
+
+@contextmanager
+def process(script: str, uri: str, journals: Path, docs: list[Pair]) -> Iterator[Any]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PREAMBLE + script, uri, str(journals), json.dumps(docs)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def end(child: Any) -> list[str]:
+    """What a process says until it ends, which it has to do by itself."""
+    start = time.monotonic()
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert "Traceback" not in err
+    assert time.monotonic() - start < 30
+    return list(out.splitlines())
+
+
+def test_a_process_that_ends_without_close_stores_its_rows(
+    served_catalog: str, journals: Path
+) -> None:
+    run = scalar_run()
+    script = "for name, doc in docs: writer(name, doc)"
+    with process(script, served_catalog, journals, run.docs[:4]) as child:
+        end(child)
+    client = from_uri(served_catalog)
+    assert column(client, run.uid) == [0, 1]
+    assert len(list(journals.iterdir())) == 1
+    client.context.close()
+
+
+def test_a_process_that_ends_while_the_server_is_gone_keeps_its_rows_in_the_journal(
+    journals: Path,
+) -> None:
+    run = scalar_run()
+    script = """
+for name, doc in docs[:2]: writer(name, doc)
+writer.flush()
+say("connected")
+input()
+for name, doc in docs[2:]: writer(name, doc)
+"""
+    with ExitStack() as stack:
+        with SimpleTiledServer(api_key=get_settings().single_user_api_key) as server:
+            uri = str(server.uri)
+            child = stack.enter_context(process(script, uri, journals, run.docs[:4]))
+            assert child.stdout.readline() == "connected\n"
+        child.stdin.write("\n")
+        child.stdin.flush()
+        end(child)
+    (path,) = journals.iterdir()
+    with JournalReader.open(path) as reader:
+        assert [(entry.name, entry.doc) for entry in reader] == run.docs[:4]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_process_gets_clear_errors_and_its_parent_goes_on(
+    served_catalog: str, journals: Path
+) -> None:
+    run, other = scalar_run(), scalar_run()
+    script = """
+docs, other = docs[:-1], docs[-1]
+uid = docs[0][1]["uid"]
+for name, doc in docs[:3]: writer(name, doc)
+writer.flush()
+for name, doc in docs[3:4]: writer(name, doc)
+sys.stdout.flush()
+pid = os.fork()
+if pid == 0:
+    calls = {
+        "event": lambda: writer(*docs[4]),
+        "stop": lambda: writer(*docs[5]),
+        "start": lambda: writer(*other),
+        "flush": lambda: writer.flush(),
+        "wait_for": lambda: writer.wait_for(uid),
+        "recover": lambda: writer.recover(),
+    }
+    for name, call in calls.items():
+        try:
+            say(name, call())
+        except Exception as error:
+            say(name, type(error).__name__, error)
+    say(writer.status.state)
+    say(writer.close())
+    sys.exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+say("parent")
+for name, doc in docs[4:]: writer(name, doc)
+say(writer.close())
+"""
+    with process(script, served_catalog, journals, [*run.docs, other.docs[0]]) as child:
+        said = end(child)
+    belongs = "StorageError This TiledWriter belongs to another process"
+    for line_, name in zip(
+        said, ["event", "stop", "start", "flush", "wait_for", "recover"], strict=False
+    ):
+        assert line_.startswith(f"{name} {belongs}")
+        assert "in each process" in line_
+    assert said[6:] == ["idle", "False", "parent", "True"]
+    client = from_uri(served_catalog)
+    assert column(client, run.uid) == [0, 1, 2]
+    assert other.uid not in client
+    assert list(journals.iterdir()) == []
+    client.context.close()
