@@ -51,9 +51,8 @@ def test_the_rows_are_stored_once_and_people_are_told_once(
             assert all(writer.wait_for(run.uid, timeout=PATIENCE) for writer in writers)
     for run in runs:
         assert column(any_client, run.uid) == [*range(50)]
-        asked = [method for method, path in requests if run.uid in path and method == "PATCH"]
-        assert asked.count("PATCH") >= 2  # rows, and the stop document
-    assert [path.strip("/") for method, path in requests if method == "POST"].count("metadata") == 4
+        assert requests.count(("PATCH", f"metadata/{run.uid}")) == 1, "the stop document"
+    assert requests.count(("POST", "metadata/")) == 4, "one each for a run and a writer"
     (message,) = messages_of(caplog)
     assert runs[0].uid in message
     assert "Is one subscribed twice?" in message
