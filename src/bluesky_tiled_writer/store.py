@@ -139,7 +139,7 @@ class Store:
             if earlier.uid == run.uid and earlier.over:  # set aside, or done
                 self._forget(earlier)
         own = [earlier.turn for earlier in self._runs]
-        if any(turn not in own for turn in run.turn.line_up()):
+        if any(not (turn in own or turn.complete) for turn in run.turn.line_up()):
             self._tell_of_another(run)
         self._runs.append(run)
         self._sender.add(run)

@@ -388,6 +388,7 @@ class StoredRun:
             return
         self.error = error
         self._forget_rows()
+        self.turn.end()
         logger.error(
             "Run %s was set aside: %s %s",
             self.uid,
@@ -397,7 +398,6 @@ class StoredRun:
         )
         if self.stopped or self.keeping.journal is None:
             self.back_up(error)
-        self.turn.end()
         if self.stopped or self.is_orphan:
             self.let_go()
         self._sender.changed()

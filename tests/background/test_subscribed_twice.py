@@ -204,3 +204,16 @@ def test_two_places_on_one_server_get_a_run_each(
     for place in (tiled_client, other):
         assert column(place, run.uid) == [0, 1, 2]
     assert messages_of(caplog) == []
+
+
+def test_a_run_that_is_sent_again_when_it_has_stopped_is_no_reason_to_ask(
+    tiled_client: Container, make_writer: MakeWriter, line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = scalar_run()
+    first, second = make_writer(timeout=0), make_writer()
+    with line.held():
+        emit(run.docs, first)
+        emit(run.docs, second)
+    assert second.wait_for(run.uid, timeout=PATIENCE)
+    assert column(tiled_client, run.uid) == [0, 1, 2]
+    assert not [message for message in messages_of(caplog) if "subscribed twice" in message]
