@@ -94,3 +94,14 @@ def test_whether_it_takes_documents_before_it_comes():
     assert not second.waits_for_documents
     first.end()
     assert not second.waits_for_documents
+
+
+def test_it_may_come_with_the_stop_document_only():
+    run = Run()
+    turn = turn_of(run, object())
+    turn.until_stop = True
+    assert not turn.come
+    assert turn.waits_for_documents
+    run.stopped = True
+    assert turn.come
+    assert not turn.waits_for_documents

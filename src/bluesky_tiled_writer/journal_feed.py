@@ -44,8 +44,8 @@ class JournalFeed:
     ----------
     uid : str
         Uid of the run.
-    journal : JournalFile
-        Its journal, which may still grow.
+    journal : JournalFile, optional
+        Its journal, which may still grow. Without one there never is anything to read.
     settings : Settings
         Of the pipeline.
     orphan : bool
@@ -68,7 +68,7 @@ class JournalFeed:
     def __init__(
         self,
         uid: str,
-        journal: JournalFile,
+        journal: JournalFile | None,
         settings: Settings,
         *,
         orphan: bool,
@@ -93,8 +93,13 @@ class JournalFeed:
         return bool(self.beyond) or self._grown
 
     @property
+    def _file(self) -> JournalFile:
+        assert self._journal is not None, "nobody reads where there is nothing"
+        return self._journal
+
+    @property
     def _grown(self) -> bool:
-        return self._read_to < self._journal.size
+        return self._journal is not None and self._read_to < self._journal.size
 
     def keep_beyond(self, name: str, doc: Any) -> None:
         """Take a document that the journal could not take."""
@@ -133,7 +138,7 @@ class JournalFeed:
             If there is no start document in the journal of an orphan.
         """
         pipeline.delivery.deliver()  # what was fed before, but failed
-        with self._journal.documents() as reader:
+        with self._file.documents() as reader:
             for entry in reader.since(self._read_to):
                 self._tell_damage(reader, pipeline)
                 self._feed(entry.name, entry.doc, pipeline)
@@ -147,7 +152,7 @@ class JournalFeed:
             self._feed(*self.beyond.popleft(), pipeline)
         if self._orphan and not pipeline.writer.started:
             raise JournalError(
-                f"The journal {self._journal.path} has lost its start document.",
+                f"The journal {self._file.path} has lost its start document.",
                 hint="`bluesky-tiled-writer export` gives the documents that it has.",
             )
         if self._orphan and not self.stopped:
@@ -191,14 +196,14 @@ class JournalFeed:
                 notes.append(note)
 
     def _has_gaps(self) -> bool:
-        with self._journal.documents() as reader:
+        with self._file.documents() as reader:
             for _ in reader.frames():
                 pass
             return bool(reader.gaps)
 
     def _before_damage(self) -> Known:
         """Rows whose ordinals are sure: beyond a gap, nobody knows them."""
-        with self._journal.documents() as reader:
+        with self._file.documents() as reader:
             whole = takewhile(lambda _: not reader.gaps, reader)
             return count_rows(((entry.name, entry.doc) for entry in whole), self._settings)
 
@@ -212,9 +217,9 @@ class JournalFeed:
         self.interrupted = True
         for name, doc in ((NOTE, note), ("stop", stop)):
             with suppress(JournalError):  # a later attempt makes another one
-                self._journal.append(name, doc)
+                self._file.append(name, doc)
             self._feed(name, doc, pipeline)
         if not self.stopped:  # a normalizer does not know what to do with it, either
             pipeline.writer("stop", stop)
             self.stopped = True
-        self._read_to = self._journal.size
+        self._read_to = self._file.size

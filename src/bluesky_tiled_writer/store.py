@@ -197,7 +197,7 @@ class Store:
         if run.keeping.must_vouch:
             self._wait_or_tell(run, lambda: run.delivered >= target)
             return
-        if run.held_back or (self._stalled and run.delivered < target - 1):
+        if not run.turn.come or (self._stalled and run.delivered < target - 1):
             return  # not for another run, nor for a server that is slow or down
         self._sender.wait(
             lambda: run.delivered >= target or run.error is not None or self._sender.down, PATIENCE
@@ -283,7 +283,9 @@ class Store:
             return run.delivered >= target and (run.over or not run.stopped)
 
         self._sender.wait(
-            lambda: all(run.waits_for_documents or done(run, target) for run, target in targets),
+            lambda: all(
+                run.turn.waits_for_documents or done(run, target) for run, target in targets
+            ),
             self._timeout if timeout is None else timeout,
         )
         return all(done(run, target) for run, target in targets)
@@ -363,7 +365,7 @@ class Store:
             self._adopt(journal)
         runs = [run for run in list(self._runs) if run.is_orphan]
         self._sender.wait(
-            lambda: all(run.at_rest or run.waits_for_documents for run in runs), left()
+            lambda: all(run.at_rest or run.turn.waits_for_documents for run in runs), left()
         )
         recoveries = [Recovery.of(run) for run in runs]
         self._forget_stored()

@@ -109,15 +109,12 @@ class StoredRun:
         self._known = known
         self._feed = Feed.JOURNAL if orphan else Feed.CALLER
         self._took_stop = False
-        self._from_journal: JournalFeed | None = None
-        if journal is not None:
-            self._from_journal = JournalFeed(
-                uid, journal, settings, orphan=orphan, most_bytes=max_pending_bytes
-            )
+        self._from_journal = JournalFeed(
+            uid, journal, settings, orphan=orphan, most_bytes=max_pending_bytes
+        )
         self._abandoned = False
         self._restarts = 0
         self.turn = Turn(self, (place, uid), lambda: sender.hasten(self))
-        self._until_stop = False
         self._is_ours = False  # whatever Tiled holds of it
         self._pipeline = self._new_pipeline()
 
@@ -180,21 +177,19 @@ class StoredRun:
             raise self.error
 
     def _keep_beyond(self, name: str, doc: Any) -> None:
-        feed = self._from_journal
-        assert feed is not None  # or it would not be behind
-        feed.keep_beyond(name, doc)
-        if feed.overfull:
-            self._hold_up(lambda: not feed.overfull)
+        self._from_journal.keep_beyond(name, doc)
+        if self._from_journal.overfull:
+            self._hold_up(lambda: not self._from_journal.overfull)
 
     @property
     def stopped(self) -> bool:
         """Whether there was a stop document, in a call or in the journal of an orphan."""
-        return self._took_stop or (self._from_journal is not None and self._from_journal.stopped)
+        return self._took_stop or self._from_journal.stopped
 
     @property
     def interrupted(self) -> bool:
         """Whether there never was one, and it had to be made."""
-        return self._from_journal is not None and self._from_journal.interrupted
+        return self._from_journal.interrupted
 
     @property
     def behind(self) -> bool:
@@ -263,24 +258,9 @@ class StoredRun:
         return self.turn.ended
 
     @property
-    def held_back(self) -> bool:
-        """Whether it is too early to send anything."""
-        return not self.turn.come or self._waits_for_stop
-
-    @property
-    def waits_for_documents(self) -> bool:
-        """Whether it will be held back until more of them come."""
-        return self._waits_for_stop or self.turn.waits_for_documents
-
-    @property
-    def _waits_for_stop(self) -> bool:
-        """Whether Tiled holds rows of it that only all of its documents can be compared with."""
-        return self._until_stop and not self.stopped
-
-    @property
     def waiting(self) -> bool:
         """Whether there is anything to send."""
-        if self.held_back:
+        if not self.turn.come:
             return False
         if self._feed is Feed.JOURNAL:
             return self._unread or self.backlog.waiting
@@ -290,7 +270,7 @@ class StoredRun:
     def _unread(self) -> bool:
         if self.is_orphan and not self.stored:
             return True
-        return self._from_journal is not None and self._from_journal.unread
+        return self._from_journal.unread
 
     def advance(self, rows: bool = True) -> None:
         """Send what waits; see `Job`. It goes to Tiled when it is on the disk, not before."""
@@ -299,7 +279,7 @@ class StoredRun:
             if self.stopped or self._abandoned:
                 self.let_go()
             return
-        if self.held_back:
+        if not self.turn.come:
             self.sync()
             if self._abandoned:
                 self.let_go()
@@ -308,8 +288,7 @@ class StoredRun:
         now = time.monotonic()
         if self._feed is Feed.ANEW:
             self._is_ours |= self._pipeline.delivery.tasks > STARTED
-            if self._from_journal is not None:
-                self._from_journal.rewind(check=not self._is_ours)
+            self._from_journal.rewind(check=not self._is_ours)
             self._pipeline = self._new_pipeline()
             self._feed = Feed.JOURNAL
         if self._feed is Feed.JOURNAL:
@@ -324,7 +303,6 @@ class StoredRun:
             self.let_go()
 
     def _read_journal(self) -> None:
-        assert self._from_journal is not None
         self._from_journal.read_into(self._pipeline)
         if self.stopped and not self._unread and not self._pipeline.delivery.closed:
             raise InvalidDocument(
@@ -343,7 +321,7 @@ class StoredRun:
     def _end(self) -> None:
         self._forget_rows()
         self.delivered = self.taken
-        self.keeping.done(incomplete=self._from_journal is not None and self._from_journal.lost)
+        self.keeping.done(incomplete=self._from_journal.lost)
         if self.stopped or self.is_orphan:
             self._rest()
 
@@ -354,8 +332,7 @@ class StoredRun:
     def _forget_rows(self) -> None:
         self._feed = Feed.NOTHING
         self.backlog.clear()
-        if self._from_journal is not None:
-            self._from_journal.beyond.clear()
+        self._from_journal.beyond.clear()
 
     # -- what the sender decides ----------------------------------------------------------------
 
@@ -367,7 +344,7 @@ class StoredRun:
         if not self.keeping.journaled or no_more or self._restarts > MAX_RESTARTS:
             self.set_aside(error)
             return
-        self._until_stop = too_few
+        self.turn.until_stop = too_few
         self._feed = Feed.ANEW
 
     def complete(self) -> None:

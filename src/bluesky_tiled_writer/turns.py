@@ -48,10 +48,14 @@ class Turn:
     ----------
     ended : bool
         Whether the run sends nothing any more.
+    until_stop : bool
+        Whether it comes with the stop document, and not before: Tiled holds rows of the run that
+        only all of its documents can be compared with.
     """
 
     def __init__(self, run: Run, nodes: Hashable, wake: Callable[[], None]) -> None:
         self.ended = False
+        self.until_stop = False
         self._run = run
         self._nodes = nodes
         self._wake = wake
@@ -79,6 +83,8 @@ class Turn:
         One that has stopped does not wait for one that has not: that may never stop, if whoever
         measured it is gone.
         """
+        if self._lacks_stop:
+            return False
         return not any(turn.complete or not self._passes for turn in self._still_before)
 
     @property
@@ -89,7 +95,13 @@ class Turn:
     @property
     def waits_for_documents(self) -> bool:
         """Whether it will not come before another document does, to this run or an earlier one."""
-        return not self._passes and any(not turn.complete for turn in self._still_before)
+        return self._lacks_stop or (
+            not self._passes and any(not turn.complete for turn in self._still_before)
+        )
+
+    @property
+    def _lacks_stop(self) -> bool:
+        return self.until_stop and not self._run.stopped
 
     @property
     def _passes(self) -> bool:
