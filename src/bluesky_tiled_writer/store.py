@@ -104,18 +104,18 @@ class Store:
         """
         self.check_usable()
         self._forget_stored()
-        self._check_waiting_room(uid, backup)
-        known = self._known.pop(uid, None)
         journal, failure = self._new_journal(uid)
+        keeping = Keeping(uid, journal, failure, backup, in_file=uid in self._known)
+        self._look_for_another(uid, keeping)
         run = StoredRun(
             uid,
             self._settings,
             self._sender,
-            Keeping(uid, journal, failure, backup, in_file=known is not None),
-            place=self._place,
+            keeping,
+            nodes=self._nodes(uid),
             max_pending_bytes=self._max_pending,
             timeout=self._timeout,
-            known=known,
+            known=self._known.pop(uid, None),
         )
         self._add(run)
         return run
@@ -138,31 +138,32 @@ class Store:
         for earlier in list(self._runs):
             if earlier.uid == run.uid and earlier.over:  # set aside, or done
                 self._forget(earlier)
-        own = [earlier.turn for earlier in self._runs]
-        if any(not (turn in own or turn.complete) for turn in run.turn.line_up()):
-            self._tell_of_another(run)
+        run.turn.line_up()
         self._runs.append(run)
         self._sender.add(run)
 
-    def _check_waiting_room(self, uid: str, backup: Backup | None) -> None:
-        if self._journals is not None or backup is not None:
+    def _nodes(self, uid: str) -> Hashable:
+        """What stands for the nodes of a run."""
+        return (self._place, uid)
+
+    def _look_for_another(self, uid: str, keeping: Keeping) -> None:
+        """See whether a run goes on in another writer of this process, which people should know."""
+        if all(turn.complete for turn in under_way(self._nodes(uid))):
             return
-        if any(not turn.complete for turn in under_way((self._place, uid))):
+        if keeping.must_vouch:
             raise DuplicateRun(
                 f"The run {uid!r} is on its way through another TiledWriter of this process to"
                 f" {self.server}.",
                 hint="Is one subscribed twice? Unsubscribe this one, or let it have a journal to"
                 " wait in.",
             )
-
-    def _tell_of_another(self, run: StoredRun) -> None:
-        if run.is_orphan or self._told_of_another:
+        if self._told_of_another:
             return
         self._told_of_another = True
         logger.warning(
             "Run %s is on its way through another TiledWriter of this process to %s. Is one"
             " subscribed twice? This one waits, then looks whether anything is missing.",
-            run.uid,
+            uid,
             self.server,
         )
 
@@ -386,7 +387,7 @@ class Store:
             settings_for(self._settings, journal),
             self._sender,
             Keeping(uid, journal),
-            place=self._place,
+            nodes=self._nodes(uid),
             orphan=True,
         )
         self._add(run)

@@ -48,8 +48,8 @@ class StoredRun:
         Advances this job.
     keeping : Keeping
         Gets every document before anything else.
-    place : hashable
-        Stands for the container in Tiled that gets the run.
+    nodes : hashable
+        Stands for the nodes in Tiled that the run is stored in; see `Turn`.
     max_pending_bytes : int
         Bytes of rows beyond which they are dropped, since the journal has them; without a journal
         the caller waits then.
@@ -83,7 +83,7 @@ class StoredRun:
         sender: Pace,
         keeping: Keeping,
         *,
-        place: Hashable = None,
+        nodes: Hashable = None,
         max_pending_bytes: int = 64 * 2**20,
         timeout: float = 30.0,
         orphan: bool = False,
@@ -114,7 +114,7 @@ class StoredRun:
         )
         self._abandoned = False
         self._restarts = 0
-        self.turn = Turn(self, (place, uid), lambda: sender.hasten(self))
+        self.turn = Turn(self, nodes, lambda: sender.hasten(self))
         self._is_ours = False  # whatever Tiled holds of it
         self._pipeline = self._new_pipeline()
 

@@ -67,14 +67,13 @@ class Turn:
         """Whether all documents of the run are there."""
         return self._run.is_orphan or self._run.stopped
 
-    def line_up(self) -> list[Turn]:
-        """Come after all whose turn has not ended; gives those."""
+    def line_up(self) -> None:
+        """Come after all whose turn has not ended."""
         with _lock:
-            self._before = _under_way(self._nodes)
+            self._before = under_way(self._nodes)
             _all.add(self)
         for turn in self._before:
             turn._after.append(self)
-        return list(self._before)
 
     @property
     def come(self) -> bool:
@@ -123,21 +122,17 @@ class Turn:
 def under_way(nodes: Hashable) -> list[Turn]:
     """All turns of runs that write to some nodes, and have not ended."""
     with _lock:
-        return _under_way(nodes)
+        return [turn for turn in _all if turn._nodes == nodes and not turn.ended]
 
 
-def _under_way(nodes: Hashable) -> list[Turn]:
-    return [turn for turn in _all if turn._nodes == nodes and not turn.ended]
-
-
-_lock = threading.Lock()
+_lock = threading.RLock()
 _all: weakref.WeakSet[Turn] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
     """In a child process: the runs are the parent's, and so is whoever held the lock."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _all.clear()
 
 
