@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -119,6 +120,12 @@ def storage_client(storage_context: Context) -> Container:
 def http_server(tiled_server: SimpleTiledServer) -> str:
     """The URI of a server in this process that is spoken to over HTTP."""
     return str(tiled_server.uri)
+
+
+@pytest.fixture
+def journals(tmp_path: Path) -> Path:
+    """The directory of the journals of a test's writers."""
+    return tmp_path / "journals"
 
 
 @pytest.fixture

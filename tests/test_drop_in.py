@@ -6,14 +6,14 @@ import copy
 import inspect
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiled.profiles
+from background.helpers import key_revoked
 from bluesky.callbacks.tiled_writer import RunNormalizer as BlueskyNormalizer
 from bluesky.callbacks.tiled_writer import TiledWriter as BlueskyWriter
 from documents import Document, Pair, RunBuilder, data_key, emit, scalar_run
@@ -326,17 +326,6 @@ def test_what_is_wrong_with_a_run_is_logged_by_key_with_or_without_the_plugins(
 
 
 # -- backup ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def key_revoked(client: Container) -> Iterator[None]:
-    """Have the server refuse whatever this client asks for."""
-    context = client.context
-    key, context.api_key = context.api_key, "revoked"
-    try:
-        yield
-    finally:
-        context.api_key = key
 
 
 def backup_of(directory: Path, uid: str) -> list[Pair]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
+from background.helpers import MakeWriter, writers_of
 from conftest import RequestLog
 from documents import Document, Pair, RunBuilder, data_key, emit, scalar_run
 from tiled.client.container import Container
@@ -23,31 +24,15 @@ from bluesky_tiled_writer.errors import DocumentsIncomplete, JournalError, Stora
 from bluesky_tiled_writer.journal import JournalDirectory
 from bluesky_tiled_writer.recovery import Recovery
 
-LONG_AGO = 60.0
 PATIENCE = 30.0
 OPTIONS = {"max_array_size": 0, "path_map": {}, "spec_to_mimetype": {}}
-
-MakeWriter = Callable[..., TiledWriter]
-
-
-@pytest.fixture
-def journals(tmp_path: Path) -> Path:
-    return tmp_path / "journals"
 
 
 @pytest.fixture
 def make_writer(client: Container, journals: Path) -> Iterator[MakeWriter]:
     """Make writers that flush when they are told to; they are closed after the test."""
-    made: list[TiledWriter] = []
-
-    def make(**options: Any) -> TiledWriter:
-        options = {"journal_directory": journals, "flush_interval": LONG_AGO} | options
-        made.append(TiledWriter(client, **options))
-        return made[-1]
-
-    yield make
-    for writer in made:
-        writer.close(timeout=5.0)
+    with writers_of(client, journals) as make:
+        yield make
 
 
 def leave_journal(directory: Path, client: Container, docs: Sequence[Pair], **options: Any) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -58,6 +59,21 @@ class Line:
             yield
         finally:
             self.is_cut = False
+
+
+@contextmanager
+def writers_of(client: Container, journals: Path) -> Iterator[MakeWriter]:
+    """Make writers that flush when they are told to; they are closed at the end."""
+    made: list[TiledWriter] = []
+
+    def make(client: Container = client, **options: Any) -> TiledWriter:
+        options = {"journal_directory": journals, "flush_interval": LONG_AGO} | options
+        made.append(TiledWriter(client, **options))
+        return made[-1]
+
+    yield make
+    for writer in made:
+        writer.close(timeout=5.0)
 
 
 def column(client: Container, uid: str, name: str = "n") -> list[Any]:

@@ -66,12 +66,6 @@ def _client(uri: str, timeout: float) -> Iterator[Container]:
 
 
 @pytest.fixture
-def journals(tmp_path: Path) -> Path:
-    """The directory of the journals."""
-    return tmp_path / "journals"
-
-
-@pytest.fixture
 def make_writer(faulty_client: Container, journals: Path) -> Iterator[MakeWriter]:
     """Make a TiledWriter that sends soon, through the proxy; it is closed after the test."""
     with ExitStack() as writers:
