@@ -16,7 +16,8 @@ from bluesky_tiled_plugins import TiledWriter as PeerWriter
 from common import EPOCH, PATIENCE, PROXY_DELAY, Pair, distant, journals, seconds, tiled_server
 from tiled.client import from_uri
 
-from bluesky_tiled_writer import TiledWriter, sender
+from bluesky_tiled_writer import TiledWriter
+from bluesky_tiled_writer.delivery import sender
 
 Writer = Callable[[str, dict[str, Any]], object]
 SHAPE = (3, 4)

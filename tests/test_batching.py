@@ -27,18 +27,18 @@ floats = st.one_of(
     st.sampled_from([0.1, float("nan"), float("inf"), 2.0, 1e300]),
 )
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-misfits = st.sampled_from(["text", {"a": 1}, [1, 2], True, 2**70])
+deviations = st.sampled_from(["text", {"a": 1}, [1, 2], True, 2**70])
 nothing = st.sampled_from([None, MISSING])
 
 SCALARS: dict[str, tuple[dict[str, Any], st.SearchStrategy[Any]]] = {
-    "number": (data_key("number"), floats | integers | misfits | nothing),
+    "number": (data_key("number"), floats | integers | deviations | nothing),
     "integer": (data_key("integer"), integers | floats | nothing),
     "int8": (data_key("integer", dtype_numpy="|i1"), integers | nothing),
     "uint8": (data_key("integer", dtype_numpy="|u1"), integers | floats | nothing),
     "uint64": (data_key("integer", dtype_numpy="<u8"), integers | floats | nothing),
     "float32": (data_key("number", dtype_numpy="<f4"), floats | nothing),
     "boolean": (data_key("boolean"), st.booleans() | integers | nothing),
-    "string": (data_key("string"), texts | misfits | nothing),
+    "string": (data_key("string"), texts | deviations | nothing),
     "1 string": (data_key("string"), texts | nothing),
 }
 

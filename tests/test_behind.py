@@ -12,8 +12,8 @@ from test_model import MemorySink, MemoryWorld, Process
 
 from bluesky_tiled_writer.errors import NotStored
 from bluesky_tiled_writer.journal import JournalDirectory
-from bluesky_tiled_writer.limits import Limits
-from bluesky_tiled_writer.steps import AppendRows, Sink, Step
+from bluesky_tiled_writer.run.steps import AppendRows, Sink, Step
+from bluesky_tiled_writer.schema.limits import ServerLimits
 
 ROWS = 60
 
@@ -46,7 +46,7 @@ def test_what_came_while_the_journal_was_read_is_stored_before_what_it_did_not_t
     process.kill()
 
     assert run.stored
-    assert run.keeping.journal_failure is not None
+    assert run.copies.journal_failure is not None
     assert [row["x"] for row in world.rows(run.uid)] == [*range(ROWS)]
 
 
@@ -61,14 +61,14 @@ def test_long_texts_count_as_much_as_they_take(tmp_path: Path) -> None:
     for name, doc in builder.docs:
         run.take(name, doc)
     assert run.behind
-    assert run.backlog.nbytes == 0
+    assert run.queue.nbytes == 0
     process.kill()
 
 
 def test_memory_is_bounded_when_the_journal_fails_while_rows_come_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bluesky_tiled_writer.journal_feed.MOST_BEYOND", 5)
+    monkeypatch.setattr("bluesky_tiled_writer.delivery.catch_up.MOST_BEYOND", 5)
     docs = run_of(ROWS)
     process = Process(MemoryWorld(), JournalDirectory(tmp_path), max_pending_bytes=500)
     run = process.open(docs[0][1]["uid"])
@@ -91,7 +91,7 @@ class WorldWithMeanwhile(MemoryWorld):
         super().__init__()
         self.meanwhile = [meanwhile]
 
-    def new_sink(self, limits: Limits) -> Sink:
+    def new_sink(self, limits: ServerLimits) -> Sink:
         return SinkWithMeanwhile(self)
 
 

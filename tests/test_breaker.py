@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bluesky_tiled_writer.breaker import FIRST_DELAY, LAST_DELAY, Breaker
+from bluesky_tiled_writer.delivery.breaker import FIRST_DELAY, LAST_DELAY, Breaker
 
 
 def test_it_is_closed_until_a_request_goes_unanswered() -> None:

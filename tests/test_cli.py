@@ -23,7 +23,7 @@ from tiled.client.container import Container
 from typer.testing import CliRunner
 
 from bluesky_tiled_writer import TiledWriter
-from bluesky_tiled_writer.cli import app
+from bluesky_tiled_writer.cli.app import app
 from bluesky_tiled_writer.journal import JournalDirectory, JournalFile
 
 Docs = list[tuple[str, dict[str, Any]]]

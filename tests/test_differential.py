@@ -25,7 +25,7 @@ from tiled.client.container import Container
 from tree import snapshot
 
 from bluesky_tiled_writer import TiledWriter
-from bluesky_tiled_writer.misfits import Misfit
+from bluesky_tiled_writer.schema.notes import Deviation
 
 pytest.importorskip("bluesky_tiled_plugins")
 pytestmark = pytest.mark.plugins
@@ -550,7 +550,8 @@ def no_invented_type(tree: Tree) -> None:
 
 def inexact_is_noted(tree: Tree) -> None:
     tree["metadata"]["notes"] = [
-        f"Stream 'primary', key 'wave', seq_num {i + 1}: [{2**60 + 1}, {i}] {Misfit.NEAREST.value}."
+        f"Stream 'primary', key 'wave', seq_num {i + 1}: [{2**60 + 1}, {i}]"
+        f" {Deviation.NEAREST.value}."
         for i in range(2)
     ]
 
@@ -618,7 +619,7 @@ def a_row_an_event(tree: Tree) -> None:
     node["shape"] = (3, 2)
     node["values"].insert(1, [0, 0])
     tree["metadata"]["notes"] = [
-        f"Stream 'primary', key 'wave', seq_num 2: {Misfit.MISSING.value}."
+        f"Stream 'primary', key 'wave', seq_num 2: {Deviation.MISSING.value}."
     ]
 
 

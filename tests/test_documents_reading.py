@@ -17,10 +17,15 @@ from bluesky.callbacks.json_writer import JSONLinesWriter, JSONWriter
 from documents import RunBuilder, data_key, scalar_run
 from event_model import pack_event_page
 
-from bluesky_tiled_writer.backup import Backup
-from bluesky_tiled_writer.documents import Format, RunIndex, SavedDocuments, read_documents
+from bluesky_tiled_writer.cli.saved_documents import (
+    Format,
+    RunIndex,
+    SavedDocuments,
+    read_documents,
+)
 from bluesky_tiled_writer.errors import TiledWriterError, UnreadableFile
 from bluesky_tiled_writer.journal import JournalDirectory, to_json_lines
+from bluesky_tiled_writer.journal.backup import Backup
 
 Docs = list[tuple[str, dict[str, Any]]]
 

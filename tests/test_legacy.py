@@ -10,7 +10,7 @@ import pytest
 from event_model import DocumentNames, schema_validators
 
 from bluesky_tiled_writer.errors import InvalidDocument
-from bluesky_tiled_writer.legacy import LegacyResources
+from bluesky_tiled_writer.normalizer.legacy import LegacyResources
 
 Document = dict[str, Any]
 Pair = tuple[str, Document]

@@ -26,6 +26,10 @@ from tiled.client import from_context
 from tiled.client.container import Container
 from tree import read_arrow
 
+from bluesky_tiled_writer.delivery.pipeline import Settings
+from bluesky_tiled_writer.delivery.recovery import settings_for
+from bluesky_tiled_writer.delivery.run_job import RunJob
+from bluesky_tiled_writer.delivery.sender import Sender
 from bluesky_tiled_writer.errors import (
     DocumentsIncomplete,
     OutOfStep,
@@ -34,13 +38,8 @@ from bluesky_tiled_writer.errors import (
     ServerUnreachable,
 )
 from bluesky_tiled_writer.journal import JournalDirectory
-from bluesky_tiled_writer.keeping import Keeping
-from bluesky_tiled_writer.limits import Limits
-from bluesky_tiled_writer.pipeline import Settings
-from bluesky_tiled_writer.recovery import settings_for
-from bluesky_tiled_writer.sender import Sender
-from bluesky_tiled_writer.sink import TiledSink
-from bluesky_tiled_writer.steps import (
+from bluesky_tiled_writer.journal.durability import DocumentCopies
+from bluesky_tiled_writer.run.steps import (
     AppendRows,
     CheckHeld,
     CreateRun,
@@ -49,7 +48,8 @@ from bluesky_tiled_writer.steps import (
     Step,
     UpdateMetadata,
 )
-from bluesky_tiled_writer.stored_run import StoredRun
+from bluesky_tiled_writer.schema.limits import ServerLimits
+from bluesky_tiled_writer.sink import TiledSink
 
 SERVER = "a server"
 FAULTS = st.lists(st.sampled_from(["after", "before", ""]), min_size=1, max_size=6)
@@ -62,7 +62,7 @@ class World(Protocol):
 
     faults: list[str]
 
-    def new_sink(self, limits: Limits) -> Sink: ...
+    def new_sink(self, limits: ServerLimits) -> Sink: ...
 
     def healthy(self) -> bool: ...
 
@@ -81,7 +81,7 @@ class MemoryWorld:
         self.runs: dict[str, dict[str, Any]] = {}
         self.nodes: dict[tuple[str, ...], list[Any]] = {}
 
-    def new_sink(self, limits: Limits) -> Sink:
+    def new_sink(self, limits: ServerLimits) -> Sink:
         return MemorySink(self)
 
     def healthy(self) -> bool:
@@ -103,7 +103,7 @@ class MemorySink:
     def __init__(self, world: MemoryWorld) -> None:
         self.world = world
 
-    def carry_out(self, step: Step) -> None:
+    def execute(self, step: Step) -> None:
         fault = self.world.faults.pop() if self.world.faults else ""
         if fault == "before":
             raise ServerUnreachable("lost on the way there")
@@ -143,10 +143,10 @@ class MemorySink:
         there = self.world.nodes.setdefault(path, [])
         if start > len(there):
             raise OutOfStep("rows are missing")
-        for ordinal, row in enumerate(rows, start):
-            if ordinal == len(there):
+        for row_number, row in enumerate(rows, start):
+            if row_number == len(there):
                 there.append(row)
-            elif not np.all(there[ordinal] == row):
+            elif not np.all(there[row_number] == row):
                 del self.world.nodes[path]
                 raise OutOfStep("other rows")
 
@@ -162,7 +162,7 @@ class TiledWorld:
         hooks["response"].append(self._after)
         self._armed = ""
 
-    def new_sink(self, limits: Limits) -> Sink:
+    def new_sink(self, limits: ServerLimits) -> Sink:
         return TiledSink(self.client, limits)
 
     def healthy(self) -> bool:
@@ -205,15 +205,15 @@ class Process:
         self.settings = Settings(world.new_sink, batch_size=4)
         self.journals = journals
         self.max_pending_bytes = max_pending_bytes
-        self.runs: list[StoredRun] = []
+        self.runs: list[RunJob] = []
 
-    def open(self, uid: str) -> StoredRun:
+    def open(self, uid: str) -> RunJob:
         journal = self.journals.create(uid, SERVER, {"max_array_size": 0})
-        run = StoredRun(
+        run = RunJob(
             uid,
             self.settings,
             self.sender,
-            Keeping(uid, journal),
+            DocumentCopies(uid, journal),
             max_pending_bytes=self.max_pending_bytes,
         )
         self._add(run)
@@ -223,9 +223,9 @@ class Process:
         for journal in self.journals.orphans(SERVER):
             settings = settings_for(self.settings, journal)
             uid = journal.header.uid
-            self._add(StoredRun(uid, settings, self.sender, Keeping(uid, journal), orphan=True))
+            self._add(RunJob(uid, settings, self.sender, DocumentCopies(uid, journal), orphan=True))
 
-    def _add(self, run: StoredRun) -> None:
+    def _add(self, run: RunJob) -> None:
         self.runs.append(run)
         self.sender.add(run)
 
@@ -236,8 +236,8 @@ class Process:
     def kill(self) -> None:
         self.sender.close(0.0)
         for run in self.runs:
-            if run.keeping.journal is not None:
-                run.keeping.journal.close()  # as the end of the process does
+            if run.copies.journal is not None:
+                run.copies.journal.close()  # as the end of the process does
 
 
 class Machine(RuleBasedStateMachine):
@@ -253,7 +253,7 @@ class Machine(RuleBasedStateMachine):
         self.pending_bytes = 2**20
         self.process = Process(self.world, self.journals, self.pending_bytes)
         self.model: dict[str, list[Row]] = {}
-        self.open: dict[str, tuple[RunBuilder, StoredRun]] = {}
+        self.open: dict[str, tuple[RunBuilder, RunJob]] = {}
         self.with_stop: set[str] = set()
         self.world.faults.clear()
 
@@ -274,7 +274,7 @@ class Machine(RuleBasedStateMachine):
         self.open[builder.uid] = (builder, run)
         self._send(builder, run)
 
-    def _send(self, builder: RunBuilder, run: StoredRun) -> None:
+    def _send(self, builder: RunBuilder, run: RunJob) -> None:
         for name, doc in builder.docs:
             run.take(name, doc)
         builder.docs.clear()
@@ -356,7 +356,7 @@ class Machine(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never take trouble for one that does not go away: a machine may have nothing else."""
-    monkeypatch.setattr("bluesky_tiled_writer.sender.MAX_DELAYS", 10**6)
+    monkeypatch.setattr("bluesky_tiled_writer.delivery.sender.MAX_DELAYS", 10**6)
 
 
 def run_machine(world: World, examples: int, steps: int) -> None:

@@ -428,7 +428,7 @@ def test_rare_documents_are_validated_and_events_are_not(
         kind: Counting(validator, counts, kind.name)
         for kind, validator in schema_validators.items()
     }
-    monkeypatch.setattr("bluesky_tiled_writer.vintage.schema_validators", counting)
+    monkeypatch.setattr("bluesky_tiled_writer.normalizer.upgrade.schema_validators", counting)
     run = RunBuilder()
     run.start()
     run.descriptor("primary", {"x": "number"})

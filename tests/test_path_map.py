@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluesky_tiled_writer.path_map import PathMap, file_uri
+from bluesky_tiled_writer.consolidators.path_map import PathMap, file_uri
 
 MAP = {
     "/data": "/mnt/data",

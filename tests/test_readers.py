@@ -18,7 +18,7 @@ from tiled.queries import Key
 from tree import clients_without
 
 from bluesky_tiled_writer import TiledWriter
-from bluesky_tiled_writer.schema import MAX_COLUMNS
+from bluesky_tiled_writer.schema.data_key import MAX_COLUMNS
 
 pytest.importorskip("bluesky_tiled_plugins")
 pytestmark = pytest.mark.plugins

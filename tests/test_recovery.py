@@ -20,9 +20,9 @@ from tiled.serialization.table import serialize_arrow
 from tree import array_of, read_arrow, snapshot, stream_of
 
 from bluesky_tiled_writer import RunNormalizer, TiledWriter
+from bluesky_tiled_writer.delivery.recovery import Recovery
 from bluesky_tiled_writer.errors import DocumentsIncomplete, JournalError, StorageError
 from bluesky_tiled_writer.journal import JournalDirectory
-from bluesky_tiled_writer.recovery import Recovery
 
 PATIENCE = 30.0
 OPTIONS = {"max_array_size": 0, "path_map": {}, "spec_to_mimetype": {}}
@@ -54,8 +54,8 @@ def kill(writer: TiledWriter) -> None:
     """End a writer as the end of its process does: nothing more is sent."""
     assert writer._store._sender.close(PATIENCE)
     for run in writer._store._runs:
-        if run.keeping.journal is not None:
-            run.keeping.journal.close()
+        if run.copies.journal is not None:
+            run.copies.journal.close()
         run.turn.end()
     writer._store._closed = True
 
@@ -170,7 +170,7 @@ def test_a_finished_run_is_recognised_however_long_its_journal_is(
     journals: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bluesky_tiled_writer.journal_feed.REPLAY_ROWS", 2)
+    monkeypatch.setattr("bluesky_tiled_writer.delivery.catch_up.REPLAY_ROWS", 2)
     run = rich_run()
     store(client, run.docs)
     leave_journal(journals, client, run.docs)

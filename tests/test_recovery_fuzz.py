@@ -24,9 +24,9 @@ from servers import Storage, in_process
 from test_model import MemoryWorld, Process, TiledWorld, World
 from tiled.client import from_context
 
+from bluesky_tiled_writer.delivery.run_job import RunJob
 from bluesky_tiled_writer.errors import DocumentsIncomplete, JournalError
 from bluesky_tiled_writer.journal import JournalDirectory
-from bluesky_tiled_writer.stored_run import StoredRun
 
 Damage = Callable[[bytes], bytes]
 ROWS = 9
@@ -59,7 +59,7 @@ class Outcome:
 
     before: list[int]
     after: list[int]
-    run: StoredRun | None
+    run: RunJob | None
     logged: list[str]
     stopped: bool
     kept: list[str]

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from documents import scalar_run
 
-from bluesky_tiled_writer import replay
-from bluesky_tiled_writer.documents import SavedDocuments
+from bluesky_tiled_writer.cli import replay
+from bluesky_tiled_writer.cli.replay import Outcome, Replay
+from bluesky_tiled_writer.cli.saved_documents import SavedDocuments
+from bluesky_tiled_writer.delivery.status import Status
 from bluesky_tiled_writer.errors import NotStored, OutOfStep, ServerUnreachable
-from bluesky_tiled_writer.replay import Outcome, Replay
-from bluesky_tiled_writer.status import Status
 
 Docs = list[tuple[str, dict[str, Any]]]
 

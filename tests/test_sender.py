@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from bluesky_tiled_writer.delivery.sender import MAX_DELAYS, MAX_FAILURES, Sender
 from bluesky_tiled_writer.errors import (
     OutOfStep,
     RequestRefused,
@@ -18,7 +19,6 @@ from bluesky_tiled_writer.errors import (
     StorageError,
     TooEarly,
 )
-from bluesky_tiled_writer.sender import MAX_DELAYS, MAX_FAILURES, Sender
 
 INTERVAL = 1.0
 
@@ -143,9 +143,9 @@ def test_a_job_with_nothing_to_send_is_left_alone(sender: Sender, clock: Clock) 
 def test_a_job_in_haste_is_advanced_at_once_with_its_rows_or_without(sender: Sender) -> None:
     job = ScriptedJob()
     sender.add(job)
-    sender.hasten(job, rows=False)
+    sender.wake(job, rows=False)
     sender.turn()
-    sender.hasten(job)
+    sender.wake(job)
     sender.turn()
     sender.turn()
     assert job.advanced == [False, True]
@@ -167,7 +167,7 @@ def test_while_the_server_is_away_nothing_is_sent(
     job, other = ScriptedJob(error), ScriptedJob()
     sender.add(job)
     sender.add(other)
-    sender.hasten(job)
+    sender.wake(job)
     server.up = False
     sender.turn()
     assert not sender.down  # before it was asked
@@ -192,7 +192,7 @@ def test_trouble_and_its_end_are_logged_once(
     caplog.set_level(logging.INFO, "bluesky_tiled_writer")
     job = ScriptedJob(*[ServerUnreachable("gone")] * 5)
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     turn_for(sender, clock, 60.0)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
@@ -205,7 +205,7 @@ def test_a_refusal_sets_its_job_aside_at_once(sender: Sender, clock: Clock, stat
     job, other = ScriptedJob(RequestRefused("no", status=status)), ScriptedJob()
     sender.add(job)
     sender.add(other)
-    sender.hasten(job)
+    sender.wake(job)
     turn_for(sender, clock, 2.5)
     assert job.events == ["set aside"]
     assert len(job.advanced) == 1
@@ -215,7 +215,7 @@ def test_a_refusal_sets_its_job_aside_at_once(sender: Sender, clock: Clock, stat
 def test_another_run_under_the_same_uid_sets_the_job_aside(sender: Sender) -> None:
     job = ScriptedJob(RunExists("there is one"))
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     sender.turn()
     assert job.events == ["set aside"]
 
@@ -225,7 +225,7 @@ def test_a_500_is_tried_again_and_given_up_within_seconds_if_the_server_is_healt
 ) -> None:
     job = ScriptedJob(*[RequestRefused("oops", status=500)] * 100)
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     begin = clock.now
     while not job.events:
         turn_for(sender, clock, 0.1)
@@ -240,7 +240,7 @@ def test_a_500_of_a_server_in_trouble_is_waited_out(
     job = ScriptedJob(*[RequestRefused("oops", status=500)] * 3)
     server.up = False
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     turn_for(sender, clock, 600.0)
     assert job.events == []
     server.up = True
@@ -252,7 +252,7 @@ def test_a_500_of_a_server_in_trouble_is_waited_out(
 def test_a_busy_server_is_left_alone_as_long_as_it_says(sender: Sender, clock: Clock) -> None:
     job = ScriptedJob(RequestRefused("busy", status=429, retry_after=7.0))
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     turn_for(sender, clock, 6.9)
     assert len(job.advanced) == 1
     turn_for(sender, clock, 0.2)
@@ -265,7 +265,7 @@ def test_a_job_that_is_too_early_is_asked_again_as_often_as_it_takes(
 ) -> None:
     job = ScriptedJob(*[TooEarly("wait", retry_after=2.0)] * (MAX_DELAYS + 5))
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     turn_for(sender, clock, 1.9)
     assert len(job.advanced) == 1
     turn_for(sender, clock, 2.0 * (MAX_DELAYS + 5))
@@ -277,7 +277,7 @@ def test_a_job_that_is_too_early_is_asked_again_as_often_as_it_takes(
 def test_what_never_gets_through_is_given_up_in_the_end(sender: Sender, clock: Clock) -> None:
     job = ScriptedJob(*[ServerUnreachable("dropped")] * 100)
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     turn_for(sender, clock, 1000.0)
     assert job.events == ["set aside"]
     assert len(job.advanced) == MAX_DELAYS + 1
@@ -287,7 +287,7 @@ def test_refusals_and_outages_are_counted_apart(sender: Sender, clock: Clock) ->
     oops, gone = RequestRefused("oops", status=500), ServerUnreachable("dropped")
     job = ScriptedJob(*[oops, gone] * MAX_FAILURES, None)
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     turn_for(sender, clock, 100.0)
     assert job.events == []
     assert not job.outcomes
@@ -298,7 +298,7 @@ def test_success_makes_failures_forgotten(sender: Sender, clock: Clock) -> None:
     outcomes = [*[oops] * MAX_FAILURES, None, *[oops] * MAX_FAILURES, None]
     job = ScriptedJob(*outcomes)
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     turn_for(sender, clock, 100.0)
     assert job.events == []
 
@@ -311,7 +311,7 @@ def test_progress_makes_failures_forgotten(sender: Sender, clock: Clock) -> None
 
     job = Slow(*[RequestRefused("oops", status=500)] * 20)
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     turn_for(sender, clock, 100.0)
     assert job.events == []
     assert not job.outcomes
@@ -320,7 +320,7 @@ def test_progress_makes_failures_forgotten(sender: Sender, clock: Clock) -> None
 def test_a_node_that_is_out_of_step_makes_the_job_begin_again(sender: Sender, clock: Clock) -> None:
     job = ScriptedJob(OutOfStep("other rows"))
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     turn_for(sender, clock, 0.5)
     assert job.events == ["begin again"]
     assert len(job.advanced) == 2
@@ -329,7 +329,7 @@ def test_a_node_that_is_out_of_step_makes_the_job_begin_again(sender: Sender, cl
 def test_a_run_that_tiled_has_is_complete(sender: Sender) -> None:
     job = ScriptedJob(RunComplete("is there"))
     sender.add(job)
-    sender.hasten(job)
+    sender.wake(job)
     sender.turn()
     assert job.events == ["complete"]
 
@@ -338,7 +338,7 @@ def test_a_defect_costs_its_own_job(sender: Sender, clock: Clock) -> None:
     job, other = ScriptedJob(ZeroDivisionError()), ScriptedJob()
     sender.add(job)
     sender.add(other)
-    sender.hasten(job)
+    sender.wake(job)
     turn_for(sender, clock, 2.5)
     assert job.events == ["set aside"]
     assert len(other.advanced) == 2
@@ -384,13 +384,13 @@ def test_closing_ends_the_thread_whatever_waits(server: Server) -> None:
 
 def test_functions_go_together_and_their_error_comes_when_all_have_ended(server: Server) -> None:
     sender = make_sender(server)
-    together: list[bool] = []
+    run_concurrently: list[bool] = []
     barrier = threading.Barrier(3, timeout=5.0)
 
     def meet(error: Exception | None = None) -> Callable[[], None]:
         def function() -> None:
             barrier.wait()
-            together.append(True)
+            run_concurrently.append(True)
             if error is not None:
                 raise error
 
@@ -399,7 +399,7 @@ def test_functions_go_together_and_their_error_comes_when_all_have_ended(server:
     class Job(ScriptedJob):
         def advance(self, rows: bool) -> None:
             try:
-                sender.together([meet(), meet(ServerUnreachable("gone")), meet()])
+                sender.run_concurrently([meet(), meet(ServerUnreachable("gone")), meet()])
             except ServerUnreachable:
                 self.events.append("raised")
             self.over = True
@@ -408,4 +408,4 @@ def test_functions_go_together_and_their_error_comes_when_all_have_ended(server:
     sender.add(job)
     assert sender.wait(lambda: job.over and sender._thread is None, 5.0)
     assert job.events == ["raised"]
-    assert together == [True] * 3
+    assert run_concurrently == [True] * 3

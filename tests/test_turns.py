@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bluesky_tiled_writer.turns import Turn, under_way
+from bluesky_tiled_writer.delivery.run_lock import Turn, under_way
 
 
 @dataclass

@@ -26,7 +26,7 @@ from tiled.client.container import Container
 from tree import stream_of, table_of
 
 from bluesky_tiled_writer import TiledWriter
-from bluesky_tiled_writer.validation import validate_run
+from bluesky_tiled_writer.checks.validation import validate_run
 
 RAW = "application/x-own-raw"
 

@@ -27,8 +27,9 @@ from tiled.client import from_uri
 from tiled.client.container import Container
 from tree import clients_without, snapshot
 
-from bluesky_tiled_writer import TiledWriter, stored_files
-from bluesky_tiled_writer.validation import Problem, validate_run
+from bluesky_tiled_writer import TiledWriter
+from bluesky_tiled_writer.checks import stored_files
+from bluesky_tiled_writer.checks.validation import Problem, validate_run
 
 Write = Callable[[Path], str]
 

@@ -207,7 +207,7 @@ def write(client: Container, run: RunBuilder, batch_size: int, **options: Any) -
 def all_cases(batching: int | str) -> RunBuilder:
     """A run with the values of every case: a stream for each number of rows, a key for each case.
 
-    Together, because that is how they meet in real runs, and because each run costs a while.
+    RunConcurrently, because that is how they meet in real runs, and because each run costs a while.
     """
     run = RunBuilder()
     run.start()

@@ -13,10 +13,10 @@ from tiled.client.container import Container
 from tree import stream_of
 
 from bluesky_tiled_writer import TiledWriter
-from bluesky_tiled_writer.compare import same
+from bluesky_tiled_writer.checks.compare import same
+from bluesky_tiled_writer.checks.readback import RunInTiled
+from bluesky_tiled_writer.checks.verify import verify
 from bluesky_tiled_writer.errors import UnknownReference
-from bluesky_tiled_writer.readback import RunInTiled
-from bluesky_tiled_writer.verify import verify
 
 NAN = float("nan")
 Docs = list[tuple[str, dict[str, Any]]]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from documents import RunBuilder, data_key
 
-from bluesky_tiled_writer import vintage
 from bluesky_tiled_writer.errors import InvalidDocument
-from bluesky_tiled_writer.vintage import validate
+from bluesky_tiled_writer.normalizer import upgrade as vintage
+from bluesky_tiled_writer.normalizer.upgrade import validate
 
 
 @pytest.fixture(autouse=True)

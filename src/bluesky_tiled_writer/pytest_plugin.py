@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tiled.client.container import Container
     from tiled.server import SimpleTiledServer
 
-    from bluesky_tiled_writer import TiledWriter
+    from . import TiledWriter
 
 TEARDOWN_TIMEOUT = 30.0
 """Seconds that a fixture waits for what a test left behind, before the test is in error."""
@@ -67,7 +67,7 @@ def tiled_writer(
     tiled_client: Container, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TiledWriter]:
     """A `TiledWriter` with the settings it has at a beamline, but for journals of its own."""
-    from bluesky_tiled_writer import TiledWriter
+    from . import TiledWriter
 
     with TiledWriter(tiled_client, journal_directory=tmp_path_factory.mktemp("journal")) as writer:
         yield writer

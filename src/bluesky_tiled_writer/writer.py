@@ -15,20 +15,22 @@ from event_model import DocumentRouter
 from tiled.client import from_profile, from_uri
 from tiled.client.base import BaseClient
 
-from .backup import Backup
-from .dispatch import RunDispatcher
-from .journal import JournalDirectory
+from .checks import log_problems
+from .consolidators import PathMap
+from .delivery import (
+    CONNECTIONS,
+    Recovery,
+    RunDispatcher,
+    RunJob,
+    RunManager,
+    Sender,
+    Settings,
+    Status,
+)
+from .journal import Backup, JournalDirectory
 from .normalizer import RunNormalizer
-from .path_map import PathMap
-from .pipeline import Settings
-from .recovery import Recovery
-from .sender import CONNECTIONS, Sender
+from .run import Known
 from .sink import TiledSink, in_process
-from .status import Status
-from .steps import Known
-from .store import Store
-from .stored_run import StoredRun
-from .validation import log_problems
 
 BATCH_SIZE = 10_000
 """Rows of a stream that are collected before they are stored, unless `flush_interval` is over."""
@@ -140,7 +142,7 @@ class TiledWriter(RunDispatcher):
         if journal_directory is not None:
             default = journal_directory == "default"
             journals = JournalDirectory(None if default else journal_directory)
-        store = Store(
+        store = RunManager(
             settings,
             sender,
             str(client.uri).split("?")[0].rstrip("/"),
@@ -208,7 +210,7 @@ class TiledWriter(RunDispatcher):
             return None
         return Backup(uid, self.backup_directory, self.backup_dictionary)
 
-    def _on_stored(self, run: StoredRun) -> None:
+    def _on_stored(self, run: RunJob) -> None:
         if self._validate:
             log_problems(run.uid, cast(Any, self.client)[run.uid], self.ignore_errors)
 

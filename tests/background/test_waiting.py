@@ -16,12 +16,12 @@ from faults.tiled_process import TiledProcess
 from tiled.client import from_uri
 from tiled.client.container import Container
 
+from bluesky_tiled_writer.delivery.status import Status
 from bluesky_tiled_writer.errors import (
     RequestRefused,
     ServerUnreachable,
     StorageError,
 )
-from bluesky_tiled_writer.status import Status
 
 from .helpers import (
     AT_ONCE,

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as npst
 from bluesky_tiled_writer.journal import codec
 from bluesky_tiled_writer.journal.codec import CodecError, Encoder, Foreign, decode
 from bluesky_tiled_writer.journal.dtypes import describe, to_dtype
-from bluesky_tiled_writer.metadata import to_json
+from bluesky_tiled_writer.schema.json_values import to_json
 
 
 def round_trip(value):

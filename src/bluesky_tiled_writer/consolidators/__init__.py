@@ -17,9 +17,12 @@ from .csv import CSVConsolidator
 from .files import ExternalFiles, Patch
 from .hdf5 import HDF5Consolidator, MultipartHDF5Consolidator
 from .image_sequence import JPEGConsolidator, MultipartRelatedConsolidator, TIFFConsolidator
+from .mimetypes import mimetypes_by_spec
 from .npy import NPYConsolidator
 from .opaque import BytesConsolidator
+from .path_map import PathMap, file_uri, is_windows_path
 from .registry import CONSOLIDATOR_REGISTRY, consolidator_factory, opaque_consolidator
+from .shapes import counts, shape_of_datum
 
 __all__ = [
     "CONSOLIDATOR_REGISTRY",
@@ -33,7 +36,13 @@ __all__ = [
     "MultipartRelatedConsolidator",
     "NPYConsolidator",
     "Patch",
+    "PathMap",
     "TIFFConsolidator",
     "consolidator_factory",
+    "counts",
+    "file_uri",
+    "is_windows_path",
+    "mimetypes_by_spec",
     "opaque_consolidator",
+    "shape_of_datum",
 ]

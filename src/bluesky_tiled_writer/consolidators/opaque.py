@@ -6,9 +6,8 @@ from tiled.structures.bytes import BytesStructure
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource, Management
 
-from bluesky_tiled_writer.resource_specs import BYTES
-
 from .files import Document, Patch
+from .mimetypes import BYTES
 from .numbered import NumberedFiles
 
 

@@ -6,13 +6,13 @@ from collections import defaultdict
 from typing import Any
 
 from bluesky_tiled_writer.errors import InvalidDocument
-from bluesky_tiled_writer.resource_specs import BYTES
 
 from .base import ConsolidatorBase
 from .csv import CSVConsolidator
 from .files import Document, subject
 from .hdf5 import HDF5Consolidator
 from .image_sequence import JPEGConsolidator, TIFFConsolidator
+from .mimetypes import BYTES
 from .npy import NPYConsolidator
 from .opaque import BytesConsolidator
 

@@ -12,15 +12,23 @@ A package of its own: it knows documents only as values under a name, and nothin
     values               codec.py       documents to bytes and back (dtypes.py for those of numpy)
 """
 
+from .backup import Backup
 from .codec import Foreign
 from .directory import JournalDirectory, JournalInfo, default_path
+from .durability import NOTE, DocumentCopies
 from .export import to_json_lines
-from .file import JournalFile
-from .format import Header
+from .file import SUFFIX, JournalFile
+from .format import MAGIC, Header
+from .lock import try_lock
 from .reader import Damage, Entry, JournalReader
 
 __all__ = [
+    "MAGIC",
+    "NOTE",
+    "SUFFIX",
+    "Backup",
     "Damage",
+    "DocumentCopies",
     "Entry",
     "Foreign",
     "Header",
@@ -30,4 +38,5 @@ __all__ = [
     "JournalReader",
     "default_path",
     "to_json_lines",
+    "try_lock",
 ]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TextIO
 
-from bluesky_tiled_writer.metadata import to_json
+from bluesky_tiled_writer.schema import to_json
 
 from .reader import Damage, JournalReader
 

@@ -13,9 +13,8 @@ from tiled.structures.array import ArrayStructure, BuiltinDtype, StructDtype
 from tiled.structures.core import StructureFamily
 
 from bluesky_tiled_writer.errors import OutOfStep, RequestRefused
-from bluesky_tiled_writer.limits import ragged_name
-from bluesky_tiled_writer.ragged_rows import RaggedRows, in_columns
-from bluesky_tiled_writer.steps import ExtendArray, ExtendRagged
+from bluesky_tiled_writer.run import ExtendArray, ExtendRagged
+from bluesky_tiled_writer.schema import RaggedRows, in_columns, ragged_name
 
 from .node import StoredNode, data_source, structure_of
 
@@ -44,7 +43,7 @@ class ArrayNode(StoredNode):
     def append(self, step: ExtendArray) -> None:
         """Append the rows of a step that the node does not hold yet."""
         self._row_bytes = max(1, step.block[:1].nbytes)
-        self.settle_doubt(step.block)
+        self.resolve_uncertainty(step.block)
         block = step.block[self.first_missing(step.start) :]
         if len(block) and not self.exists:
             self._create(block)
@@ -83,7 +82,7 @@ class ArrayNode(StoredNode):
         if params is not None:
             params = {**params, "shape": ",".join(map(str, part.shape))}
         try:
-            with self.doubting():
+            with self.noting_uncertainty():
                 self._requests.send(
                     method,
                     "array/full",
@@ -176,7 +175,7 @@ class RaggedNode(StoredNode):
 
     def append(self, step: ExtendRagged) -> None:
         """Append the rows of a step that the node does not hold yet."""
-        self.settle_doubt(step.rows)
+        self.resolve_uncertainty(step.rows)
         rows = step.rows.since(self.first_missing(step.start))
         if len(rows) and not self.exists:
             rows = self._create(rows, step)
@@ -223,7 +222,7 @@ class RaggedNode(StoredNode):
     def _send(self, method: str, rows: RaggedRows, params: Mapping[str, Any] | None = None) -> bool:
         """Write rows; False if they are too many for one request."""
         try:
-            with self.doubting():
+            with self.noting_uncertainty():
                 self._requests.send(
                     method,
                     "ragged/full",

@@ -10,7 +10,7 @@ import httpx
 from tiled.structures.data_source import DataSource
 
 from bluesky_tiled_writer.errors import RequestRefused, StorageUnsupported
-from bluesky_tiled_writer.steps import RegisterAsset, UpdateAsset
+from bluesky_tiled_writer.run import RegisterAsset, UpdateAsset
 
 from .node import StoredNode
 
@@ -28,7 +28,7 @@ class FilesNode(StoredNode):
     def register(self, step: RegisterAsset) -> None:
         """Make the node; see `RegisterAsset`."""
         source = step.source
-        self.settle_doubt(source)
+        self.resolve_uncertainty(source)
         if self.exists:
             return
         body = {
@@ -50,7 +50,7 @@ class FilesNode(StoredNode):
     def update(self, step: UpdateAsset) -> None:
         """Tell of more files or rows; see `UpdateAsset`."""
         self._last = step
-        self.settle_doubt(step.source)
+        self.resolve_uncertainty(step.source)
         new = [asset for asset in step.source.assets if asset.data_uri not in self._uris]
         if not new and self._covers(step.source):
             return
@@ -59,7 +59,7 @@ class FilesNode(StoredNode):
         if step.shape is not None and step.offset is not None:
             params["patch_shape"] = ",".join(map(str, step.shape))
             params["patch_offset"] = ",".join(map(str, step.offset))
-        with self.doubting():
+        with self.noting_uncertainty():
             self._requests.send(
                 "PUT",
                 "data_source",
@@ -73,7 +73,7 @@ class FilesNode(StoredNode):
     def check(self, *, again: bool) -> None:
         """See `StoredNode`: an update that came late may have taken the place of a later one."""
         if self._last is not None:
-            self._in_doubt = True
+            self._uncertain = True
             self.update(replace(self._last, shape=None, offset=None))
 
     def _covers(self, source: DataSource) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 from tiled.structures.core import StructureFamily
 
-from bluesky_tiled_writer.limits import Limits
-from bluesky_tiled_writer.steps import Node
+from bluesky_tiled_writer.run import Node
+from bluesky_tiled_writer.schema import ServerLimits
 
 from .node import structure_of
 from .requests import Requests
@@ -33,5 +33,5 @@ def _rows(requests: Requests, node: Node, item: dict[str, Any]) -> int:
     if item["attributes"]["structure_family"] != StructureFamily.table:
         return int(structure["shape"][0])
     telling = telling_columns(structure["columns"])
-    table = TableNode(requests, node, Limits()).read(telling)
+    table = TableNode(requests, node, ServerLimits()).read(telling)
     return int(table.group_by(telling).aggregate([]).num_rows)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bluesky_tiled_writer.errors import StorageError
 
-from .requests import Path, Requests
+from .requests import NodePath, Requests
 
 
 class MetadataUpdates:
@@ -21,19 +21,19 @@ class MetadataUpdates:
 
     Attributes
     ----------
-    doubted : float
+    uncertain_since : float
         When it was unknown last, by the monotonic clock, whether a change was made: it may be
         made later. 0 if that never was. (The last change of a run, its stop document, is left out:
         nothing comes after it.)
     """
 
     def __init__(self, requests: Requests) -> None:
-        self.doubted = 0.0
+        self.uncertain_since = 0.0
         self._requests = requests
-        self._sent: dict[Path, dict[str, Any]] = {}
-        self._doubtful: set[Path] = set()
+        self._sent: dict[NodePath, dict[str, Any]] = {}
+        self._uncertain: set[NodePath] = set()
 
-    def set(self, path: Path, values: Mapping[str, Any], remove: Sequence[str] = ()) -> None:
+    def set(self, path: NodePath, values: Mapping[str, Any], remove: Sequence[str] = ()) -> None:
         """Set top-level keys, and remove others.
 
         Raises
@@ -59,15 +59,15 @@ class MetadataUpdates:
             self._requests.send("PATCH", "metadata", path, json_body=body, params=params)
         except StorageError as error:
             if error.uncertain and len(path) > 1:
-                self._doubtful.add(path)
-                self.doubted = time.monotonic()
+                self._uncertain.add(path)
+                self.uncertain_since = time.monotonic()
             raise
 
     def check(self) -> None:
         """Set once more what a change that came late may have replaced by older values."""
-        for path in list(self._doubtful):
+        for path in list(self._uncertain):
             self.set(path, self._sent[path])
-            self._doubtful.discard(path)
+            self._uncertain.discard(path)
 
 
 def _pointer(key: str) -> str:

@@ -16,10 +16,10 @@ from bluesky_tiled_writer.errors import (
     StorageError,
     StorageUnsupported,
 )
-from bluesky_tiled_writer.limits import Limits
-from bluesky_tiled_writer.steps import Node
+from bluesky_tiled_writer.run import Node
+from bluesky_tiled_writer.schema import ServerLimits
 
-from .requests import Path, Requests
+from .requests import NodePath, Requests
 
 ASKED = 3
 """Refusals in a row after which it is believed that the server cannot hold what was sent."""
@@ -37,7 +37,7 @@ class StoredNode:
         To the server.
     node : Node
         Which node, and what it takes to make it.
-    limits : Limits
+    limits : ServerLimits
         Takes what the server turns out not to hold.
 
     Attributes
@@ -46,7 +46,7 @@ class StoredNode:
         Rows that the node certainly holds, exactly as they were sent.
     exists : bool
         Whether the node was made.
-    doubted : float
+    uncertain_since : float
         When it was last, by the monotonic clock: a request that got no answer may be carried out
         later. 0 if it never was.
     early : bool
@@ -55,21 +55,21 @@ class StoredNode:
         Whether nobody else can have made it, or another one in its place.
     """
 
-    def __init__(self, requests: Requests, node: Node, limits: Limits) -> None:
+    def __init__(self, requests: Requests, node: Node, limits: ServerLimits) -> None:
         self.node = node
         self.rows = 0
         self.exists = False
-        self.doubted = 0.0
+        self.uncertain_since = 0.0
         self.early = False
         self.untouched = False
-        self._in_doubt = False
+        self._uncertain = False
         self._lost = ""  # why its rows were deleted, which only a new sink can send again
         self._refusals = 0
         self._requests = requests
         self._limits = limits
 
     @property
-    def path(self) -> Path:
+    def path(self) -> NodePath:
         """The path below the root of the writer."""
         return self.node.path
 
@@ -95,25 +95,25 @@ class StoredNode:
     # -- what is there --------------------------------------------------------------------------
 
     def first_missing(self, start: int) -> int:
-        """How many rows of a step that starts at this ordinal the node is known to hold."""
+        """How many rows of a step that starts at this row_number the node is known to hold."""
         if start > self.rows:
             raise OutOfStep(
                 f"Rows {self.rows} to {start - 1} of {'/'.join(self.path)} are missing in Tiled."
             )
         return self.rows - start
 
-    def settle_doubt(self, wanted: Any) -> None:
+    def resolve_uncertainty(self, wanted: Any) -> None:
         """Ask the server what it holds, if that is in doubt."""
-        if self._in_doubt:
+        if self._uncertain:
             self._look(wanted)
 
     def _look(self, wanted: Any) -> None:
         item = self._requests.item(self.path)
-        self.doubted = time.monotonic()
+        self.uncertain_since = time.monotonic()
         if item is not None and not self._matches(item, wanted):
             self._delete()
             item = None
-        self._in_doubt, self.exists = False, item is not None
+        self._uncertain, self.exists = False, item is not None
         if item is not None:
             self._take_over(item)
         elif self.rows:
@@ -121,7 +121,7 @@ class StoredNode:
             raise self._gone()
 
     @contextmanager
-    def doubting(self, *, early: bool = False) -> Iterator[None]:
+    def noting_uncertainty(self, *, early: bool = False) -> Iterator[None]:
         """Remember where a request may have taken effect in spite of an error.
 
         Parameters
@@ -133,8 +133,8 @@ class StoredNode:
             yield
         except StorageError as error:
             if error.uncertain or (is_gone(error) and not early):
-                self._in_doubt = True
-                self.doubted = time.monotonic()
+                self._uncertain = True
+                self.uncertain_since = time.monotonic()
             raise
 
     def create(self, body: Mapping[str, Any], wanted: Any) -> httpx.Response | None:
@@ -155,7 +155,7 @@ class StoredNode:
         endpoint = "register" if body["data_sources"][0]["assets"] else "metadata"
         for _ in range(2):
             try:
-                with self.doubting(early=self.early):
+                with self.noting_uncertainty(early=self.early):
                     answer = self._requests.send(
                         "POST", endpoint, self.path[:-1], json_body=about, about=self.path
                     )
@@ -178,20 +178,22 @@ class StoredNode:
 
     def start_over(self, why: str) -> OutOfStep:
         """Delete the node, since it does not hold what it should; gives the error to raise."""
-        self._in_doubt = True  # until it is deleted
+        self._uncertain = True  # until it is deleted
         self.delete()
         self._lost = why
         return OutOfStep(f"{'/'.join(self.path)} {why}; it is stored again from the first row.")
 
     def delete(self) -> None:
         """Delete the node, if it was made."""
-        if self.exists or self._in_doubt:
+        if self.exists or self._uncertain:
             self._delete()
-            self.exists, self._in_doubt, self.rows = False, False, 0
+            self.exists, self._uncertain, self.rows = False, False, 0
 
     def _delete(self) -> None:
         try:
-            with self.doubting():  # carried out late, it would delete what is made after it
+            with (
+                self.noting_uncertainty()
+            ):  # carried out late, it would delete what is made after it
                 params = {"external_only": False}
                 self._requests.send("DELETE", "metadata", self.path, params=params)
         except RequestRefused as error:

@@ -17,7 +17,7 @@ from bluesky_tiled_writer.errors import RequestRefused, ServerUnreachable
 
 from .lead import Distance
 
-Path = tuple[str, ...]
+NodePath = tuple[str, ...]
 """Names of nodes, from below the root of the writer."""
 
 HEALTH_TIMEOUT = 3.0
@@ -58,13 +58,13 @@ class Requests:
         self,
         method: str,
         endpoint: str,
-        path: Path,
+        path: NodePath,
         *,
         json_body: Any = None,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
-        about: Path | None = None,
+        about: NodePath | None = None,
     ) -> httpx.Response:
         """Send a request about a node and give its answer.
 
@@ -73,7 +73,7 @@ class Requests:
         method, endpoint : str
             HTTP method, and the part of the URL between the root of the API and the path.
         path : tuple of str
-            Path of the node, below the root of the writer.
+            NodePath of the node, below the root of the writer.
         json_body, content : Any, bytes
             What to send: something that JSON can hold, or bytes.
         headers, params : mapping
@@ -102,7 +102,7 @@ class Requests:
             handle_error(response)
         return response
 
-    def item(self, path: Path) -> dict[str, Any] | None:
+    def item(self, path: NodePath) -> dict[str, Any] | None:
         """What the server says of a node, with its data sources; None if there is no such node."""
         params = {"include_data_sources": True}
         try:
@@ -113,7 +113,7 @@ class Requests:
             raise
         return dict(answer.json()["data"])
 
-    def children(self, path: Path) -> Iterator[dict[str, Any]]:
+    def children(self, path: NodePath) -> Iterator[dict[str, Any]]:
         """What the server says of each node in a container, with its data sources."""
         params: dict[str, Any] = {"include_data_sources": True}
         while True:

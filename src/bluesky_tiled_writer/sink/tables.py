@@ -16,7 +16,7 @@ from tiled.structures.core import StructureFamily
 from tiled.structures.table import TableStructure
 
 from bluesky_tiled_writer.errors import RequestRefused
-from bluesky_tiled_writer.steps import AppendRows
+from bluesky_tiled_writer.run import AppendRows
 
 from .lead import Lead
 from .node import StoredNode, data_source, is_gone, structure_of
@@ -46,7 +46,7 @@ class TableNode(StoredNode):
     def append(self, step: AppendRows) -> None:
         """Append the rows of a step that the node does not hold yet."""
         table = step.table.slice(min(self.first_missing(step.start), len(step.table)))
-        self.settle_doubt(table.schema)
+        self.resolve_uncertainty(table.schema)
         lead = None if self.exists else self._begin(table.schema)
         if self._found is not None:
             kept = self._skip_found(table)
@@ -64,7 +64,7 @@ class TableNode(StoredNode):
     def _begin(self, schema: pa.Schema) -> Lead | None:
         """Create the node; on a server that is far away the first rows follow before its answer."""
         lag = self._requests.distance.lag
-        if lag is None or not self.untouched or self.doubted:
+        if lag is None or not self.untouched or self.uncertain_since:
             self._create(schema)
             return None
 
@@ -99,7 +99,7 @@ class TableNode(StoredNode):
         """Write rows, or none if they are too many for one request, or come too early."""
         content = bytes(serialize_arrow(APACHE_ARROW_FILE_MIME_TYPE, table, {}))
         try:
-            with self.doubting(early=early):
+            with self.noting_uncertainty(early=early):
                 self._requests.send(
                     "PATCH",
                     "table/partition",

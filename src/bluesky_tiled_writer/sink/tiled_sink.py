@@ -21,14 +21,11 @@ from bluesky_tiled_writer.errors import (
     StorageError,
     TooEarly,
 )
-from bluesky_tiled_writer.interrupted import is_made
-from bluesky_tiled_writer.limits import Limits
-from bluesky_tiled_writer.steps import (
+from bluesky_tiled_writer.run import (
     AppendRows,
     CheckHeld,
     CheckNodes,
     CloseNode,
-    Content,
     CreateRun,
     CreateStream,
     Discard,
@@ -42,7 +39,9 @@ from bluesky_tiled_writer.steps import (
     Step,
     UpdateAsset,
     UpdateMetadata,
+    is_made,
 )
+from bluesky_tiled_writer.schema import Content, ServerLimits
 
 from .arrays import ArrayNode, RaggedNode
 from .files import FilesNode
@@ -50,7 +49,7 @@ from .held import rows_held
 from .lead import Lead
 from .metadata import MetadataUpdates
 from .node import StoredNode, is_gone
-from .requests import Path, Requests, in_process
+from .requests import NodePath, Requests, in_process
 from .tables import TableNode
 
 GRACE = 2.0
@@ -71,23 +70,23 @@ class TiledSink:
     ----------
     client : tiled.client.base.BaseClient
         The container that holds the runs.
-    limits : Limits, optional
+    limits : ServerLimits, optional
         Takes what the server turns out not to hold.
     """
 
-    def __init__(self, client: BaseClient, limits: Limits | None = None) -> None:
+    def __init__(self, client: BaseClient, limits: ServerLimits | None = None) -> None:
         self._requests = Requests(client)
         self._metadata = MetadataUpdates(self._requests)
         self._grace = 0.0 if in_process(client) else GRACE
-        self._nodes: dict[Path, StoredNode] = {}
-        self._begun: dict[Path, Lead] = {}  # streams that may not be made yet
+        self._nodes: dict[NodePath, StoredNode] = {}
+        self._begun: dict[NodePath, Lead] = {}  # streams that may not be made yet
         self._made: set[str] = set()  # runs that were not there before
-        self._salvaged: dict[Path, Content] = {}
+        self._salvaged: dict[NodePath, Content] = {}
         self._adopted: dict[str, Mapping[str, Any]] = {}  # to the metadata that were there
-        self._doubted = self._checked = 0.0  # see `StoredNode.doubted`
-        self.limits = limits or Limits()
+        self._uncertain_since = self._checked = 0.0  # see `StoredNode.uncertain_since`
+        self.limits = limits or ServerLimits()
 
-    def carry_out(self, step: Step) -> None:
+    def execute(self, step: Step) -> None:
         """Carry out one step; see `steps.Sink`."""
         if not isinstance(step, FOLLOWING):
             self.settle()
@@ -163,7 +162,7 @@ class TiledSink:
         if there.get("stop") and not is_made(there["stop"]):
             raise _complete(step.uid)
         self._adopted[step.uid] = there
-        self._doubted = time.monotonic()  # who made it may have been sending when it ended
+        self._uncertain_since = time.monotonic()  # who made it may have been sending when it ended
 
     def _check_held(self, step: CheckHeld) -> None:
         if step.run not in self._adopted:
@@ -206,7 +205,7 @@ class TiledSink:
         else:
             self._begun[path] = Lead(create, lag)
 
-    def _create_container(self, path: Path, step: CreateRun | CreateStream) -> None:
+    def _create_container(self, path: NodePath, step: CreateRun | CreateStream) -> None:
         body = {
             "id": path[-1],
             "structure_family": StructureFamily.container,
@@ -264,7 +263,7 @@ class TiledSink:
         remade = step.remake({node.name: self._salvaged[node.path] for node in step.nodes})
         self._discard([*step.nodes, *(append.node for append in remade)])
         for append in remade:
-            self.carry_out(append)
+            self.execute(append)
         for node in step.nodes:
             del self._salvaged[node.path]
 
@@ -274,10 +273,10 @@ class TiledSink:
                 stored.delete()
 
     def _check_nodes(self, *, again: bool) -> None:
-        doubted = self._last_doubt()
-        if doubted <= self._checked:
+        uncertain_since = self._last_uncertain()
+        if uncertain_since <= self._checked:
             return
-        if (left := doubted + self._grace - time.monotonic()) > 0:
+        if (left := uncertain_since + self._grace - time.monotonic()) > 0:
             raise TooEarly("What was sent last may still be on its way.", retry_after=left)
         self._metadata.check()
         wrong = []
@@ -288,13 +287,13 @@ class TiledSink:
                 wrong.append(error)
         if wrong:
             raise wrong[0]
-        self._checked = self._last_doubt()
+        self._checked = self._last_uncertain()
 
-    def _last_doubt(self) -> float:
-        nodes = [node.doubted for node in self._nodes.values()]
-        return max(self._doubted, self._metadata.doubted, *nodes)
+    def _last_uncertain(self) -> float:
+        nodes = [node.uncertain_since for node in self._nodes.values()]
+        return max(self._uncertain_since, self._metadata.uncertain_since, *nodes)
 
-    def _read(self, path: Path, rows: int) -> Content:
+    def _read(self, path: NodePath, rows: int) -> Content:
         """The first rows of a node, which are those that its stream has stored so far."""
         stored = self._nodes[path]
         content: Content

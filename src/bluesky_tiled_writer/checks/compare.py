@@ -1,0 +1,130 @@
+"""Whether what is stored is what was measured: values as documents have them, and as readers do.
+
+Pure functions. They know nothing of how values were stored: numbers are equal if they are the
+same number, whatever the type; None and NaN are the same, since readers of tables see no
+difference; text that holds JSON equals the array that it was made from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bluesky_tiled_writer.schema import FLOAT_EXACT, plain_scalar, regular_block, verbatim
+
+_MAX_TEXT = 200
+
+
+def same(measured: Any, stored: Any) -> bool:
+    """Whether a stored value is the one of a document.
+
+    Parameters
+    ----------
+    measured : Any
+        The value in the document; None where there is none.
+    stored : Any
+        A cell of a table as Arrow gives it, or a row of an array, perhaps of no dimensions.
+    """
+    measured, stored = plain_scalar(measured), plain_scalar(stored)
+    if is_array(measured):
+        if isinstance(stored, str):
+            try:
+                stored = json.loads(stored)
+            except ValueError:
+                return False
+        return is_array(stored) and _same_arrays(measured, stored)
+    if is_blank(measured):
+        return is_blank(stored)
+    if isinstance(measured, str) and isinstance(stored, bytes):  # declared as bytes
+        measured = measured.encode("utf-8", "surrogatepass")
+    try:
+        return type(measured == stored) in (bool, np.bool_) and bool(measured == stored)
+    except Exception:  # an object that cannot be compared
+        return False
+
+
+def is_array(value: Any) -> bool:
+    """Whether it has elements."""
+    return isinstance(value, list | tuple | np.ndarray)
+
+
+def is_blank(value: Any) -> bool:
+    """Whether readers see nothing there: None, NaN, or no time."""
+    if value is None:
+        return True
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(value))
+    if isinstance(value, complex):
+        return math.isnan(value.real) or math.isnan(value.imag)
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _same_arrays(measured: Any, stored: Any) -> bool:
+    if isinstance(measured, np.ndarray) and isinstance(stored, np.ndarray):
+        if measured.shape != stored.shape:
+            return False
+        if (exact := _same_at_once(measured, stored)) is not None:
+            return exact
+    return _same_nested(measured, stored)
+
+
+def _same_at_once(measured: np.ndarray, stored: np.ndarray) -> bool | None:
+    """Compare by numpy where it compares exactly; None where elements must be looked at."""
+    kinds = {measured.dtype.kind, stored.dtype.kind}
+    if kinds <= {"f"} or kinds <= {"c"}:
+        return bool(np.array_equal(measured, stored, equal_nan=True))
+    if len(kinds) == 1 and kinds <= set("biuUSMm"):
+        return bool(np.array_equal(measured, stored)) or None
+    if kinds <= set("biuf"):
+        # Integers and floats meet as float64, which is exact up to here.
+        with np.errstate(invalid="ignore"):
+            if not bool((np.abs(stored.astype("f8")) >= FLOAT_EXACT).any()):
+                return bool(np.array_equal(measured, stored)) or None
+    return None
+
+
+def _same_nested(measured: Any, stored: Any) -> bool:
+    measured, stored = _plain(measured), _plain(stored)
+    if isinstance(measured, list | tuple) and isinstance(stored, list | tuple):
+        return len(measured) == len(stored) and all(map(_same_nested, measured, stored))
+    return not is_array(measured) and not is_array(stored) and same(measured, stored)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.void) else value
+
+
+def different_rows(measured: Sequence[Any], stored: Sequence[Any]) -> Iterator[int]:
+    """The rows whose values differ, of two columns of the same length."""
+    if isinstance(stored, np.ndarray) and stored.ndim > 1:
+        block = regular_block(measured)
+        if block is not None and block.shape == stored.shape and _same_at_once(block, stored):
+            return
+    for row, (was, now) in enumerate(zip(measured, stored, strict=True)):
+        if not same(was, now):
+            yield row
+
+
+def different_metadata(expected: Any, stored: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Places where metadata differ, of plain JSON values: the path, and what is there."""
+    if isinstance(expected, Mapping) and isinstance(stored, Mapping):
+        for key in {**expected, **stored}:
+            where = f"{path}.{key}"
+            if key not in stored:
+                yield where, f"{shortened(expected[key])} is not stored"
+            elif key not in expected:
+                yield where, f"{shortened(stored[key])} is stored, but not in the document"
+            else:
+                yield from different_metadata(expected[key], stored[key], where)
+    elif expected != stored or isinstance(expected, bool) != isinstance(stored, bool):
+        yield path, f"{shortened(expected)}, but {shortened(stored)} is stored"
+
+
+def shortened(value: Any) -> str:
+    """A value in words, for a message of one line."""
+    text = verbatim(value)
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."

@@ -1,0 +1,194 @@
+"""What detector files hold, beside what of them is registered in Tiled.
+
+The files are opened here, by Tiled's own adapters, as far as this computer has them. Only their
+headers and, of sequences, the first and the last file are read.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import urlparse
+
+from tiled.structures.array import ArrayStructure
+from tiled.structures.data_source import DataSource
+from tiled.utils import path_from_uri
+
+from bluesky_tiled_writer.consolidators import (
+    HDF5Consolidator,
+    JPEGConsolidator,
+    NPYConsolidator,
+    TIFFConsolidator,
+)
+
+MAX_OPENED = 100
+"""Files of a key that are opened at most; of more than that, the first and the last."""
+
+_DATASETS = HDF5Consolidator.supported_mimetypes
+_SEQUENCES = set[str]().union(
+    *(kind.supported_mimetypes for kind in (TIFFConsolidator, JPEGConsolidator, NPYConsolidator))
+)
+_NAMED = 3  # files that a message names
+
+
+def file_problems(source: DataSource[Any], registered: ArrayStructure | None) -> list[str] | None:
+    """Compare the files of a node with its structure.
+
+    Parameters
+    ----------
+    source : DataSource
+        The data source of the node, with its assets.
+    registered : ArrayStructure, optional
+        What is registered; None for a node of bytes, whose files only have to be there.
+
+    Returns
+    -------
+    list of str, optional
+        What does not fit, in words. None where nothing is known against the files, but they were
+        not looked into: this computer does not see them, or Tiled itself does not read their type.
+    """
+    uris = [asset.data_uri for asset in sorted(source.assets, key=lambda asset: asset.num or 0)]
+    here = [uri for uri in uris if _is_visible(uri)]
+    if missing := [uri for uri in here if not path_from_uri(uri).exists()]:
+        return [f"{len(missing)} of its {len(uris)} files are missing: {_some(missing)}."]
+    if registered is None or not uris or len(here) < len(uris):
+        return None
+    try:
+        held = _held(source, uris)
+    except (ImportError, PermissionError):
+        return None  # the server may have what we lack
+    except Exception as error:  # adapters raise whatever the library for the format does
+        return [f"its files cannot be read: {_words(error)} ({_some(uris)})."]
+    return None if held is None else [*_differences(held, uris, registered)]
+
+
+def _is_visible(uri: str) -> bool:
+    """Whether a file would be seen if it was there: the server may have other disks than we."""
+    parsed = urlparse(uri)
+    if parsed.scheme != "file" or parsed.netloc not in ("", "localhost"):
+        return False
+    return os.access(path_from_uri(uri).parent, os.X_OK)
+
+
+class _Held:
+    """What the files that were opened hold, one structure each; and how many files there are."""
+
+    def __init__(self, each: dict[str, ArrayStructure], rows: int | None, *, frames: bool) -> None:
+        self.each = each
+        self.first = next(iter(each.values()))
+        self.rows = rows  # None: not all were opened
+        self.frames = frames  # a file is a row, and may be less than a row of the array
+
+
+def _held(source: DataSource[Any], uris: Sequence[str]) -> _Held | None:
+    from tiled.mimetypes import DEFAULT_ADAPTERS_BY_MIMETYPE as ADAPTERS
+
+    parameters = source.parameters or {}
+    if source.mimetype in _SEQUENCES:
+        adapter = ADAPTERS[source.mimetype]
+        ends = {uri: adapter.from_uris(uri).structure() for uri in (uris[0], uris[-1])}
+        return _Held(ends, len(uris), frames=True)
+    if source.mimetype not in _DATASETS:
+        return None
+    adapter = ADAPTERS[source.mimetype]
+    if parameters.get("slice") or parameters.get("squeeze"):  # of all files together
+        groups = [uris] if len(uris) <= MAX_OPENED else []
+    elif len(uris) <= MAX_OPENED:
+        groups = [[uri] for uri in uris]
+    else:
+        groups = [[uris[0]], [uris[-1]]]
+    each = {group[0]: adapter.from_uris(*group, **parameters).structure() for group in groups}
+    if not each:
+        return None
+    for structure in each.values():
+        if not isinstance(structure, ArrayStructure):
+            raise ValueError(f"{parameters.get('dataset')!r} is no dataset, but a group")
+    complete = len(uris) <= MAX_OPENED
+    rows = sum(structure.shape[0] for structure in each.values()) if complete else None
+    return _Held(each, rows, frames=False)
+
+
+def _differences(held: _Held, uris: Sequence[str], registered: ArrayStructure) -> Iterator[str]:
+    for uri, structure in held.each.items():
+        if (structure.shape[1:], structure.data_type) != (
+            held.first.shape[1:],
+            held.first.data_type,
+        ):
+            yield (
+                f"its files differ: {uris[0]} holds {_kind(held.first)}, {uri} {_kind(structure)}."
+            )
+            return
+    declared, found = (s.data_type.to_numpy_dtype() for s in (registered, held.first))
+    if declared != found:
+        yield f"its data type is {found.str} in the files, but registered as {declared.str}."
+    frame = held.first.shape[1:]
+    rows = held.rows
+    if held.frames and not ends_with(registered.shape, frame):
+        # Several files make a row, or a file several rows.
+        rows, frame = (rows or 0) * math.prod(frame[:1]), frame[1:]
+    if not ends_with(registered.shape, frame):
+        yield (
+            f"its shape is registered as {registered.shape}, which does not end with that of a"
+            f" frame in the files, {held.first.shape[1:]}."
+        )
+        return
+    declared_rows = math.prod(registered.shape) // (math.prod(frame) or 1)
+    if rows is not None and rows < declared_rows:
+        yield (
+            f"it is registered with {declared_rows} rows, but its files hold {rows} only"
+            f" ({_some(uris)})."
+        )
+    elif rows is not None and rows > declared_rows:
+        yield (
+            f"its files hold {rows} rows, of which {declared_rows} are registered ({_some(uris)})."
+        )
+    yield from _chunk_differences(held, registered, frame)
+
+
+def ends_with(shape: Sequence[int], frame: Sequence[int]) -> bool:
+    """Whether an array of a shape has frames of the other one; dimensions of size 1 are free."""
+    outer, inner = ([size for size in sizes if size != 1] for sizes in (shape, frame))
+    return not inner or outer[-len(inner) :] == inner
+
+
+def _chunk_differences(
+    held: _Held, registered: ArrayStructure, frame: Sequence[int]
+) -> Iterator[str]:
+    chunks = registered.chunks
+    if held.frames:
+        if any(len(sizes) > 1 for sizes in chunks[1:]):
+            yield (
+                f"its chunks are registered as {_sizes(registered)}, but Tiled reads nothing"
+                " smaller than a file of a sequence."
+            )
+        return
+    found = held.first.chunks
+    if all(len(sizes) == 1 for sizes in found) or all(len(sizes) == 1 for sizes in chunks):
+        return  # the files have no chunks, or nobody said which
+    outer = len(chunks) - len(frame)
+    declared_rows = math.prod(sizes[0] for sizes in chunks[:outer])
+    in_files = (min(found[0][0], math.prod(registered.shape[:outer])), *(s[0] for s in found[1:]))
+    if (declared_rows, *(sizes[0] for sizes in chunks[outer:])) != in_files:
+        yield (
+            f"its chunks are {tuple(s[0] for s in found)} in the files, but registered as"
+            f" {_sizes(registered)}."
+        )
+
+
+def _sizes(structure: ArrayStructure) -> tuple[int, ...]:
+    return tuple(sizes[0] if sizes else 0 for sizes in structure.chunks)
+
+
+def _kind(structure: ArrayStructure) -> str:
+    return f"{structure.shape[1:]} of {structure.data_type.to_numpy_dtype().str}"
+
+
+def _some(uris: Sequence[str]) -> str:
+    return ", ".join(uris[:_NAMED]) + (", ..." if len(uris) > _NAMED else "")
+
+
+def _words(error: Exception) -> str:
+    text = str(error.args[0]) if error.args else ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

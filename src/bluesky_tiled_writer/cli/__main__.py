@@ -1,0 +1,5 @@
+"""``python -m bluesky_tiled_writer.cli``."""
+
+from .app import app
+
+app()

@@ -1,0 +1,238 @@
+"""Does the tasks of a run, one after the other: rows into steps, steps to the sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from bluesky_tiled_writer.errors import StorageUnsupported
+from bluesky_tiled_writer.journal import DocumentCopies
+from bluesky_tiled_writer.run import (
+    AppendRows,
+    Batch,
+    CheckNodes,
+    CloseNode,
+    CloseRun,
+    DeclareKeys,
+    Discard,
+    ExecuteStep,
+    ExpectKey,
+    ExtendRagged,
+    ExternalKey,
+    FinishRun,
+    Rechunk,
+    RegisterDatum,
+    Sink,
+    Step,
+    StoreRows,
+    Stream,
+    Task,
+    TaskQueue,
+    UpdateMetadata,
+)
+from bluesky_tiled_writer.schema import to_json
+
+from .jobs import RunConcurrently, run_sequentially
+
+IN_DATABASE = (AppendRows, ExtendRagged)
+"""Steps whose rows Tiled keeps in a database."""
+
+
+class TaskExecutor:
+    """Does the tasks of one run, in the thread that calls it.
+
+    A task that fails stays the first one, and is done again from where it failed: what was stored
+    of it is known, or the sink finds out.
+
+    Parameters
+    ----------
+    sink : Sink
+        Carries out the steps.
+    queue : TaskQueue
+        Has the tasks.
+    on_stored : callable
+        Called when the stop document is stored.
+    together : callable, optional
+        Calls functions that write to different nodes.
+    keeping : DocumentCopies, optional
+        Keeps the documents of the run meanwhile. What is sent is on the disk before, so that
+        whatever Tiled holds can be sent again.
+
+    Attributes
+    ----------
+    rows, tasks : int
+        Rows stored, and tasks done, so far.
+    detours : int
+        How often rows had to be stored otherwise, since Tiled turned out not to hold a type.
+    closed : bool
+        Whether the run is stored, and all done.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        queue: TaskQueue,
+        on_stored: Callable[[], None],
+        run_concurrently: RunConcurrently = run_sequentially,
+        copies: DocumentCopies | None = None,
+    ) -> None:
+        self.rows = 0
+        self.tasks = 0
+        self.detours = 0
+        self.closed = False
+        self._sink = sink
+        self._queue = queue
+        self._on_stored = on_stored
+        self._run_concurrently = run_concurrently
+        self._copies = copies or DocumentCopies("")
+        self._told: set[tuple[str, ...]] = set()  # nodes whose subscribers know of the end
+
+    def deliver(self, rows: bool = True) -> None:
+        """Do all that waits now; what comes meanwhile is for the next time.
+
+        Parameters
+        ----------
+        rows : bool
+            Whether this includes rows that are collected to be stored together.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be done now, or at all; see `errors`.
+        """
+        count = self._queue.gather() if rows else len(self._queue)
+        self._copies.sync()
+        for _ in range(count):
+            if (task := self._queue.head()) is None:
+                break
+            self._do(task)
+            self._queue.done(task)
+            self.tasks += 1
+        if rows:
+            for stream in self._queue.streams:
+                self._register([key for key in stream.external if key.pending])
+        self._sink.settle()
+
+    def _do(self, task: Task) -> None:
+        match task:
+            case ExecuteStep():
+                self._sink.execute(task.step)
+            case StoreRows():
+                self._store(task, last=False)
+            case DeclareKeys():
+                task.stream.declare(task.new)
+            case ExpectKey():
+                task.stream.expect([task.declared])
+            case RegisterDatum():
+                self._take_datum(task)
+            case FinishRun():
+                self._finish(task)
+            case CloseRun():
+                self._close(task)
+
+    # -- rows -----------------------------------------------------------------------------------
+
+    def _store(self, task: StoreRows, *, last: bool) -> None:
+        stream = task.stream
+        while True:
+            plan = stream.plan(task.batch, last=last)
+            try:
+                if plan.rebuild is not None:
+                    self._sink.execute(plan.rebuild)
+                    stream.commit_rebuild(plan)
+                self._run_concurrently(self._lanes(plan.steps))
+            except StorageUnsupported:
+                # The limits have learned of it: the next plan works around.
+                self.detours += 1
+                self._sink.execute(Discard(stream.uncommitted(plan)))
+                continue
+            break
+        stream.commit(plan)
+        self.rows += len(task.batch)
+
+    def _lanes(self, steps: Sequence[Step]) -> list[Callable[[], None]]:
+        """What may go on at the same time.
+
+        Tables and ragged nodes are kept in one database, and must go one by one: on DuckDB all
+        requests to a server share a connection, and so get into each other's transactions.
+        """
+        database: list[Step] = [step for step in steps if isinstance(step, IN_DATABASE)]
+        # Tables first: a server that refuses them, too, is not taken for one without ragged nodes.
+        database.sort(key=lambda step: isinstance(step, ExtendRagged))
+        lanes: list[list[Step]] = [database] if database else []
+        lanes += [[step] for step in steps if not isinstance(step, IN_DATABASE)]
+        return [self._lane(lane) for lane in lanes]
+
+    def _lane(self, steps: Sequence[Step]) -> Callable[[], None]:
+        def execute() -> None:
+            for step in steps:
+                self._sink.execute(step)
+
+        return execute
+
+    # -- files ----------------------------------------------------------------------------------
+
+    def _take_datum(self, task: RegisterDatum) -> None:
+        key = task.stream.external.key(task.resource)
+        if key.must_register(task.resource):
+            self._register([key])
+        key.stream_datum(task.resource, task.datum)
+
+    def _register(self, keys: Sequence[ExternalKey]) -> None:
+        """RegisterDatum all files and rows of external keys that wait."""
+        self._run_concurrently([lambda key=key: self._register_key(key) for key in keys])  # type: ignore[misc]
+
+    def _register_key(self, key: ExternalKey) -> None:
+        while steps := key.steps():
+            try:
+                for step in steps:
+                    self._sink.execute(step)
+            except StorageUnsupported as error:
+                key.as_bytes(str(error))
+                continue
+            key.commit()
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _finish(self, task: FinishRun) -> None:
+        streams = self._queue.streams
+        for stream in streams:
+            self._store(StoreRows(stream, Batch([])), last=True)
+        self._register([key for stream in streams for key in stream.external])
+        for stream in streams:
+            for key in stream.external:
+                if values := key.new_metadata():
+                    update = UpdateMetadata(task.run, stream.name, values, key.node.name)
+                    self._sink.execute(update)
+        check = CheckNodes(task.run, again=self._copies.can_repeat)
+        self._sink.execute(check)
+        if self._copies.journaled:  # should the process end in between
+            self._sink.execute(Rechunk(task.run))
+            self._sink.execute(check)
+        notes = list(task.notes)
+        for stream in streams:
+            notes += stream.notes()
+        values = {"stop": task.stop}
+        if notes:
+            values["notes"], _ = to_json(list(dict.fromkeys(notes)))
+        self._sink.execute(UpdateMetadata(task.run, None, values))
+        self._on_stored()
+
+    def _close(self, task: CloseRun) -> None:
+        streams = self._queue.streams
+        self._close_nodes(self._paths(task.run, streams))
+        self._close_nodes([(task.run, stream.name) for stream in streams])
+        self._close_nodes([(task.run,)])
+        self.closed = True
+
+    @staticmethod
+    def _paths(run: str, streams: Sequence[Stream]) -> list[tuple[str, ...]]:
+        return [(run, stream.name, node) for stream in streams for node in stream.nodes]
+
+    def _close_nodes(self, paths: Sequence[tuple[str, ...]]) -> None:
+        left = [path for path in paths if path not in self._told]
+        self._run_concurrently([partial(self._close_node, path) for path in left])
+
+    def _close_node(self, path: tuple[str, ...]) -> None:
+        self._sink.execute(CloseNode(path))
+        self._told.add(path)

@@ -1,0 +1,90 @@
+"""Copies of the documents of runs that Tiled did not take."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import threading
+from collections.abc import Iterable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from bluesky_tiled_writer.schema import to_json
+
+logger = logging.getLogger("bluesky_tiled_writer")
+
+_PLAIN_UID = re.compile(r"[A-Za-z0-9-]{1,100}")
+
+
+class Backup:
+    """Keeps the documents of one run, and writes them down if the run cannot be stored.
+
+    Parameters
+    ----------
+    uid : str
+        Uid of the run.
+    directory : str or Path, optional
+        Where to write a JSON Lines file named for the whole uid, one ``{"name", "doc"}`` a line.
+    dictionary : MutableMapping, optional
+        Where to put the documents under the uid: a list of ``{"name", "doc"}``.
+    """
+
+    def __init__(
+        self,
+        uid: str,
+        directory: str | Path | None,
+        dictionary: MutableMapping[str, Any] | None,
+    ) -> None:
+        self._uid = uid
+        self._directory = None if directory is None else Path(directory)
+        self._dictionary = dictionary
+        self._kept: list[dict[str, Any]] = []
+        self._lock = threading.Lock()  # documents come in one thread, errors in another
+        self.in_use = False
+
+    def keep(self, name: str, doc: Any) -> None:
+        """Take one document of the run."""
+        entry = _entry(name, doc)
+        with self._lock:
+            if self.in_use:
+                self._write([entry])
+            else:
+                self._kept.append(entry)
+
+    def use(self, error: Exception, documents: Iterable[tuple[str, Any]] = ()) -> None:
+        """Write down the documents of a run because of an error: these, and what is kept here.
+
+        Parameters
+        ----------
+        error : Exception
+            Why the run is not in Tiled.
+        documents : iterable of (str, dict)
+            Documents that came before those that were kept.
+        """
+        logger.info("Run %s is not stored, and backed up: %s", self._uid, error)
+        with self._lock:
+            self.in_use = True
+            kept, self._kept = self._kept, []
+            self._write([*(_entry(name, doc) for name, doc in documents), *kept])
+
+    def _write(self, entries: list[dict[str, Any]]) -> None:
+        if self._dictionary is not None:
+            self._dictionary.setdefault(self._uid, []).extend(entries)
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+            with (self._directory / _file_name(self._uid)).open("a", encoding="utf-8") as file:
+                file.write(lines)
+
+
+def _entry(name: str, doc: Any) -> dict[str, Any]:
+    return {"name": name, "doc": to_json(doc)[0]}
+
+
+def _file_name(uid: str) -> str:
+    """A file of its own for every run; no uid can steer it elsewhere."""
+    if _PLAIN_UID.fullmatch(uid):
+        return f"{uid}.jsonl"
+    return f"{hashlib.sha256(uid.encode('utf-8', 'surrogatepass')).hexdigest()}.jsonl"

@@ -1,0 +1,314 @@
+"""External data of the older event model, Resource and Datum, in the words of today's.
+
+Today a StreamResource names the files of one data key, and StreamDatums say which rows they bring.
+Of old, a Resource names files, a Datum a part of them, and an event holds the id of the Datum where
+its value should be. So the two meet in the event: only there is the data key known.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from event_model import unpack_datum_page
+
+from bluesky_tiled_writer.consolidators import mimetypes_by_spec
+from bluesky_tiled_writer.errors import InvalidDocument
+
+from .stream_resources import Document, of_today
+
+if TYPE_CHECKING:
+    from event_model import DatumPage
+
+NamedDocument = tuple[str, Document]
+
+SPEC = "_resource_spec"
+"""Among the `datum_kwargs`, the spec of the Resource, for patches that depend on it."""
+
+_NPY = "NPY_SEQ"
+"""The spec of `ophyd.sim`, whose files are numbered by the `index` of the Datum."""
+
+_USED_DATUMS = 1000
+"""Datums that are kept after an event has referred to them: another one may do so as well."""
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """An event's mention of a Datum."""
+
+    datum_id: str
+    data_key: str
+    descriptor: str
+    stream: str
+    seq_num: int
+
+    def number(self, value: Any) -> int:
+        """Read a number in the arguments of the Datum."""
+        try:
+            return operator.index(value)
+        except TypeError:
+            raise InvalidDocument(
+                f"External key {self.data_key!r} of stream {self.stream!r}: the datum_kwargs of"
+                f" {self.datum_id!r} have {value!r} where a number of frames or rows should be.",
+                hint="Mend them by a patch: patches={'datum': ...}.",
+            ) from None
+
+
+@dataclass
+class _Frames:
+    """How far the frames of a data key have been counted, through all of its files."""
+
+    uri: str = ""
+    carry: int = 0
+    count: int = 0
+
+    def up_to(self, frame: int, uri: str) -> tuple[int, int]:
+        """Count up to and with a frame, by its number in its file, and give the range."""
+        start = self.carry + self.count
+        if self.carry + frame + 1 < start or (self.uri and uri != self.uri):
+            self.carry = start  # the next file counts its frames from 0 again
+        self.uri, self.count = uri, frame + 1
+        return start, self.carry + self.count
+
+
+class LegacyResources:
+    """Keeps the Resources and Datums of a run until events refer to them.
+
+    Parameters
+    ----------
+    spec_to_mimetype : mapping of str to str, optional
+        MIME types by spec, in addition to the known ones.
+    """
+
+    def __init__(self, spec_to_mimetype: Mapping[str, str] | None = None) -> None:
+        self.mimetypes = mimetypes_by_spec(dict(spec_to_mimetype or {}))
+        self._specs: dict[str, str] = {}
+        self._resources: dict[str, Document] = {}
+        self._datums: dict[str, Document] = {}
+        self._used: OrderedDict[str, Document] = OrderedDict()
+        self._frames: dict[tuple[str, str], _Frames] = {}
+        self._emitted: set[str] = set()
+        self._unknown: set[str] = set()  # specs
+        self._wrong: list[str] = []
+        # By stream and data key, in the order of the events.
+        self._waiting: dict[tuple[str, str], deque[_Reference]] = {}
+
+    # -- documents ------------------------------------------------------------------------------
+
+    def resource(self, doc: Mapping[str, Any]) -> list[NamedDocument]:
+        """Take a Resource.
+
+        Returns
+        -------
+        list of (str, dict)
+            What events waited for: documents to emit now, most often none.
+
+        Raises
+        ------
+        InvalidDocument
+            If it does not say where the files are.
+        """
+        spec = str(doc.get("spec") or "")
+        known = spec if spec in self.mimetypes else spec.upper()
+        if known not in self.mimetypes:
+            self._unknown.add(spec.upper())
+        today = of_today({**doc, "spec": spec.upper()}, self.mimetypes[known])
+        self._specs[doc["uid"]] = spec.upper()
+        self._resources[doc["uid"]] = today
+        return self._arrived()
+
+    def stream_resource(self, doc: Mapping[str, Any]) -> Document:
+        """Bring a StreamResource of any vintage up to date.
+
+        Raises
+        ------
+        InvalidDocument
+            If it does not say where the files are.
+        """
+        return of_today(doc, self.mimetypes[str(doc.get("spec") or "")])
+
+    def marked(self, doc: Mapping[str, Any]) -> Document:
+        """Copy a Datum and mark it with the spec of its Resource, if known, for patches."""
+        marked = copy.deepcopy(dict(doc))
+        if spec := self._specs.get(marked.get("resource", "")):
+            marked["datum_kwargs"] = {**(marked.get("datum_kwargs") or {}), SPEC: spec}
+        return marked
+
+    def datum(self, doc: Mapping[str, Any]) -> list[NamedDocument]:
+        """Take a Datum.
+
+        Returns
+        -------
+        list of (str, dict)
+            What events waited for: documents to emit now, most often none.
+
+        Raises
+        ------
+        InvalidDocument
+            If it has no id or does not name its Resource.
+        """
+        for name in ("datum_id", "resource"):
+            if name not in doc:
+                raise InvalidDocument(
+                    f"The datum {doc.get('datum_id')!r} (resource {doc.get('resource')!r})"
+                    f" has no {name!r}.",
+                    hint="A datum needs datum_id, resource and datum_kwargs.",
+                )
+        self._datums[doc["datum_id"]] = dict(doc)
+        return self._arrived()
+
+    def datum_page(self, doc: Mapping[str, Any]) -> list[NamedDocument]:
+        """Take a page of Datums; see `datum`."""
+        return [
+            pair
+            for datum in unpack_datum_page(cast("DatumPage", doc))
+            for pair in self.datum(datum)
+        ]
+
+    def reference(
+        self, datum_id: str, data_key: str, descriptor: str, stream: str, seq_num: int
+    ) -> list[NamedDocument]:
+        """Take an event's reference to a Datum.
+
+        Parameters
+        ----------
+        datum_id : str
+            What the event holds as the value of the key.
+        data_key, descriptor, stream : str
+            The key, the uid of the descriptor and the name of the stream.
+        seq_num : int
+            That of the event, counted from 1.
+
+        Returns
+        -------
+        list of (str, dict)
+            Documents to emit: a StreamDatum, before it the StreamResource if this is its first
+            use. Nothing if the Datum, or one before it, is still to come: it is remembered.
+        """
+        reference = _Reference(datum_id, data_key, descriptor, stream, seq_num)
+        if (stream, data_key) not in self._waiting and self._is_here(datum_id):
+            return list(self._documents(reference))
+        self._waiting.setdefault((stream, data_key), deque()).append(reference)
+        return []
+
+    def late(self) -> tuple[list[NamedDocument], list[str]]:
+        """Give what is left when the run stops.
+
+        Returns
+        -------
+        tuple of (list of (str, dict), list of str)
+            Documents to emit, and a note for each key with Datums that never came, or that came
+            late and make no sense. Only their own rows are missing.
+        """
+        documents: list[NamedDocument] = []
+        notes: list[str] = []
+        for (stream, key), waiting in self._waiting.items():
+            missing = []
+            for reference in waiting:
+                if self._is_here(reference.datum_id):
+                    documents += self._documents_or_note(reference)
+                else:
+                    missing.append(reference)
+            if missing:
+                what = self._what_is_missing(missing[0])
+                notes.append(
+                    f"External key {key!r} of stream {stream!r}: {what} never came, so that"
+                    f" {len(missing)} of its rows were not registered (seq_num"
+                    f" {missing[0].seq_num} the first)."
+                )
+        self._waiting.clear()
+        return documents, [*self._wrong, *notes]
+
+    def _documents_or_note(self, reference: _Reference) -> list[NamedDocument]:
+        """As `_documents`, but what is wrong with one Datum does not cost those after it."""
+        try:
+            return list(self._documents(reference))
+        except InvalidDocument as error:
+            self._wrong.append(str(error))
+            return []
+
+    def _documents(self, reference: _Reference) -> Iterator[NamedDocument]:
+        datum = self._take(reference.datum_id)
+        resource = self._resources[datum["resource"]]
+        kwargs = dict(datum.get("datum_kwargs") or {})
+        start, stop = self._indices(reference, resource, kwargs)
+        # Each descriptor and key gets a StreamResource of its own, since it lands on its own node.
+        uid = f"{datum['resource']}-{reference.descriptor}-{reference.data_key}"
+        if uid not in self._emitted:
+            self._emitted.add(uid)
+            if resource["parameters"].get("spec") in self._unknown:
+                self._wrong.append(_as_bytes(reference, datum["resource"], resource))
+            stream_resource = copy.deepcopy(resource)
+            stream_resource["parameters"].update(kwargs)
+            yield (
+                "stream_resource",
+                {**stream_resource, "uid": uid, "data_key": reference.data_key},
+            )
+        yield (
+            "stream_datum",
+            {
+                "uid": reference.datum_id,
+                "stream_resource": uid,
+                "descriptor": reference.descriptor,
+                "indices": {"start": start, "stop": stop},
+                "seq_nums": {"start": start + 1, "stop": stop + 1},
+            },
+        )
+
+    def _indices(
+        self, reference: _Reference, resource: Document, kwargs: Document
+    ) -> tuple[int, int]:
+        """Find the range of indices of a Datum, and take what gives it out of its arguments."""
+        if isinstance(indices := kwargs.pop("indices", None), Mapping):
+            return reference.number(indices.get("start")), reference.number(indices.get("stop"))
+        if (point := kwargs.pop("point_number", None)) is not None:
+            return reference.number(point), reference.number(point) + 1
+        if (frame := kwargs.pop("frame", None)) is not None:
+            frames = self._frames.setdefault((reference.stream, reference.data_key), _Frames())
+            return frames.up_to(reference.number(frame), resource["uri"])
+        if resource["parameters"].get("spec") == _NPY and "index" in kwargs:
+            return reference.number(kwargs["index"]), reference.number(kwargs["index"]) + 1
+        return reference.seq_num - 1, reference.seq_num
+
+    # -- who waits for whom ---------------------------------------------------------------------
+
+    def _is_here(self, datum_id: str) -> bool:
+        datum = self._datums.get(datum_id) or self._used.get(datum_id)
+        return datum is not None and datum["resource"] in self._resources
+
+    def _take(self, datum_id: str) -> Document:
+        datum = self._datums.pop(datum_id, None) or self._used[datum_id]
+        self._used[datum_id] = datum
+        self._used.move_to_end(datum_id)
+        if len(self._used) > _USED_DATUMS:
+            self._used.popitem(last=False)
+        return datum
+
+    def _arrived(self) -> list[NamedDocument]:
+        """Give what waited for the latest document: the rows of a key stay in their order."""
+        documents: list[NamedDocument] = []
+        for key, waiting in list(self._waiting.items()):
+            while waiting and self._is_here(waiting[0].datum_id):
+                documents += self._documents_or_note(waiting.popleft())
+            if not waiting:
+                del self._waiting[key]
+        return documents
+
+    def _what_is_missing(self, reference: _Reference) -> str:
+        datum = self._datums.get(reference.datum_id) or self._used.get(reference.datum_id)
+        if datum is None:
+            return f"the datum {reference.datum_id!r}"
+        return f"the resource {datum['resource']!r} of the datum {reference.datum_id!r}"
+
+
+def _as_bytes(reference: _Reference, uid: Any, resource: Mapping[str, Any]) -> str:
+    spec = resource["parameters"].get("spec")
+    return (
+        f"External key {reference.data_key!r} of stream {reference.stream!r} (resource {uid!r}):"
+        f" its files are registered as bytes, since the spec {spec!r} has no known MIME type."
+        f" spec_to_mimetype={{{spec!r}: ...}} would give it one."
+    )

@@ -1,0 +1,273 @@
+"""The external keys of one stream: their files, what of them is registered, and what is not yet.
+
+Nothing here talks to Tiled, and no file is opened. `ExternalKey.steps` decides what to register;
+`commit` is told that it was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bluesky_tiled_writer.consolidators import (
+    BytesConsolidator,
+    Patch,
+    consolidator_factory,
+    opaque_consolidator,
+)
+from bluesky_tiled_writer.errors import DocumentError
+from bluesky_tiled_writer.schema import DeclaredKey, to_json
+
+from .steps import Metadata, Node, RegisterAsset, UpdateAsset
+
+ORIGINAL_URIS = "original_uris"
+"""In the metadata of a node, the URIs of its resources before `path_map` changed them."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A StreamResource, with the URI that it had before `path_map` changed it."""
+
+    doc: Mapping[str, Any]
+    original_uri: str | None = None
+
+    @property
+    def uid(self) -> Any:
+        """Its uid."""
+        return self.doc.get("uid")
+
+
+class ExternalKeys:
+    """The external keys of one stream that have files.
+
+    Parameters
+    ----------
+    run, stream : str
+        Uid of the run, and name of the stream.
+    data_keys : mapping of str to DeclaredKey
+        All data keys that the descriptors of the stream declare; it may grow.
+    name_node : callable
+        Gives a key a name for its node which no other node has.
+    access_tags : sequence of str, optional
+        Set on every node.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        stream: str,
+        data_keys: Mapping[str, DeclaredKey],
+        name_node: Callable[[str], str],
+        access_tags: Sequence[str] | None = None,
+    ) -> None:
+        self._run = run
+        self._stream = stream
+        self._data_keys = data_keys
+        self._name_node = name_node
+        self._access_tags = access_tags
+        self._keys: dict[str, ExternalKey] = {}
+
+    def __iter__(self) -> Iterator[ExternalKey]:
+        return iter(self._keys.values())
+
+    def key(self, resource: Resource) -> ExternalKey:
+        """Find the key that a resource is of; its node has a name from now on."""
+        name = str(resource.doc.get("data_key", ""))
+        if name not in self._keys:
+            node = Node(
+                self._run, self._stream, self._name_node(name), access_tags=self._access_tags
+            )
+            self._keys[name] = ExternalKey(name, node, self._data_keys)
+        return self._keys[name]
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of the nodes that were made."""
+        return [key.node.name for key in self if key.registered]
+
+    def notes(self) -> list[str]:
+        """What was not registered as the documents have it, in words."""
+        return [note for key in self for note in key.notes()]
+
+
+class ExternalKey:
+    """The files of one external key, which become one node.
+
+    A key whose files cannot be described is given up, which a note says: it must not cost the
+    run anything else.
+
+    Parameters
+    ----------
+    key : str
+        The data key.
+    node : Node
+        Where its data go.
+    data_keys : mapping of str to DeclaredKey
+        All data keys that the descriptors of the stream declare.
+    """
+
+    def __init__(self, key: str, node: Node, data_keys: Mapping[str, DeclaredKey]) -> None:
+        self.node = node
+        self.registered = False
+        self.pending = 0
+        self._key = key
+        self._data_keys = data_keys
+        self._consolidator: Any = None
+        self._resources: dict[Any, Resource] = {}
+        # Until the node is made, since it may have to be another one than the first thought.
+        self._datums: list[tuple[Resource, Mapping[str, Any]]] = []
+        self._patches: list[Patch] = []
+        self._rows = 0
+        self._given_up: str | None = None
+        self._metadata: dict[str, Any] | None = None  # as the node was made with
+        self._notes: list[str] = []
+
+    def must_register(self, resource: Resource) -> bool:
+        """Whether to register what is pending before taking a datum of this resource.
+
+        Whether the files of a second resource can go on from those of the first depends on what
+        the server makes of the first, and must not depend on how many rows make a batch.
+        """
+        return self.pending > 0 and not self.registered and resource.uid not in self._resources
+
+    def stream_datum(self, resource: Resource, doc: Mapping[str, Any]) -> None:
+        """Take a StreamDatum, which must not change afterwards, unless the key is given up."""
+        if self._given_up is not None:
+            return
+        try:
+            self._consume(resource, doc)
+        except Exception as error:  # the class of a beamline may raise anything
+            datums = list(self._datums)
+            self._give_up(error, resource)
+            self._begin_again(datums)
+
+    def _begin_again(self, datums: Sequence[tuple[Resource, Mapping[str, Any]]]) -> None:
+        """Take what came before a failure, after which a consolidator is in no known state.
+
+        Only as long as nothing is registered, since only so long all datums are kept.
+        """
+        if self.registered:
+            return
+        self._consolidator, self._resources = None, {}
+        try:
+            for resource, doc in datums:
+                self._consume(resource, doc)
+        except Exception:
+            self._drop_pending()
+
+    def _consume(self, resource: Resource, doc: Mapping[str, Any]) -> None:
+        if self._consolidator is None:
+            data_keys = {key: declared.data_key for key, declared in self._data_keys.items()}
+            self._consolidator = consolidator_factory(resource.doc, {"data_keys": data_keys})
+        elif resource.uid not in self._resources:
+            self._consolidator.update_from_stream_resource(self._as_before(resource.doc))
+        self._resources[resource.uid] = resource
+        self._patches.append(self._consolidator.consume_stream_datum(doc))
+        self.pending += max(1, doc["indices"]["stop"] - doc["indices"]["start"])
+        if not self.registered:
+            self._datums.append((resource, doc))
+
+    def _as_before(self, stream_resource: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Have another StreamResource be bytes where the first one had to be."""
+        mimetype = stream_resource.get("mimetype")
+        files = self._consolidator
+        if isinstance(files, BytesConsolidator) and files.metadata.get("mimetype") == mimetype:
+            return {**stream_resource, "mimetype": files.mimetype}
+        return stream_resource
+
+    def steps(self) -> list[RegisterAsset | UpdateAsset]:
+        """Decide how to register what is pending, most often nothing."""
+        if not self.pending:
+            return []
+        try:
+            source = self._consolidator.get_data_source()
+            patch = Patch.combine_patches(self._patches)
+            metadata = self._current_metadata()
+        except Exception as error:
+            self._give_up(error)
+            return []
+        steps: list[RegisterAsset | UpdateAsset] = []
+        if not self.registered:
+            steps.append(RegisterAsset(replace(self.node, metadata=metadata), source))
+            if self._metadata is None:
+                self._metadata = metadata
+        is_array = source.structure_family == "array"
+        if is_array:  # right after the creation, too: it tells live subscribers of the block
+            steps.append(UpdateAsset(self.node, source, tuple(patch.shape), tuple(patch.offset)))
+        elif self.registered:
+            steps.append(UpdateAsset(self.node, source))
+        return steps
+
+    def commit(self) -> None:
+        """Take note that the steps are carried out."""
+        self.registered = True
+        self._rows += self.pending
+        self._drop_pending()
+
+    def as_bytes(self, reason: str) -> None:
+        """Register the files as bytes instead; give the key up where they are that already."""
+        datums, self._datums = self._datums, []
+        first, _ = datums[0]
+        try:
+            if isinstance(self._consolidator, BytesConsolidator):
+                raise ValueError(reason)
+            self._consolidator = opaque_consolidator(first.doc, reason)
+        except Exception as error:
+            self._give_up(error, first)
+            return
+        self._patches, self._resources, self.pending = [], {first.uid: first}, 0
+        for resource, doc in datums:
+            self.stream_datum(resource, doc)
+
+    # -- what is known of it --------------------------------------------------------------------
+
+    def new_metadata(self) -> Metadata:
+        """What the metadata of the node lack, once all is registered; most often nothing."""
+        if not self.registered or self._metadata is None:
+            return {}
+        current = self._current_metadata()
+        return {
+            name: value
+            for name, value in current.items()
+            if name not in self._metadata or self._metadata[name] != value
+        }
+
+    def _current_metadata(self) -> dict[str, Any]:
+        metadata = dict(getattr(self._consolidator, "metadata", None) or {})
+        resources = self._resources.values()
+        if originals := [r.original_uri for r in resources if r.original_uri is not None]:
+            metadata[ORIGINAL_URIS] = originals
+        plain, notes = to_json(metadata, f"{self.node.stream}/{self._key}")
+        self._notes += notes
+        return dict(plain)
+
+    def notes(self) -> list[str]:
+        """What was not registered as the documents have it, in words."""
+        notes = [*self._notes, *map(str, getattr(self._consolidator, "notes", None) or ())]
+        if self._given_up is not None:
+            rows = f"{self._rows} of its rows" if self._rows else "none of its rows"
+            notes.append(
+                f"External key {self._key!r} of stream {self.node.stream!r}: {rows} were"
+                f" registered, since its files could not be described. {self._given_up}"
+            )
+        elif self.registered and self.node.name != self._key:
+            notes.append(
+                f"Stream {self.node.stream!r}, key {self._key!r}: stored in the node"
+                f" {self.node.name!r}."
+            )
+        return notes
+
+    def _give_up(self, error: Exception, resource: Resource | None = None) -> None:
+        uids = [resource.uid] if resource is not None else list(self._resources)
+        which = f"stream resource {', '.join(map(repr, uids))}"
+        what = (
+            str(error) if isinstance(error, DocumentError) else f"{type(error).__name__}: {error}"
+        )
+        self._given_up = what if repr(uids[0]) in what else f"({which}) {what}"
+        self._drop_pending()
+
+    def _drop_pending(self) -> None:
+        self.pending = 0
+        self._patches.clear()
+        self._datums.clear()

@@ -1,0 +1,239 @@
+"""What is to be done in Tiled, as facts that travel from a run to the sink.
+
+A `Stream` decides what they are, a `TaskExecutor` hands them over, and a `Sink` executes them, in
+order. Those who decide and the one who writes meet only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from bluesky_tiled_writer.schema import Content, RaggedRows
+
+if TYPE_CHECKING:
+    from tiled.structures.data_source import DataSource
+
+Metadata = Mapping[str, Any]
+SpecName = tuple[str, str | None]
+"""Name and version of a Tiled spec."""
+
+
+@dataclass(frozen=True)
+class CreateRun:
+    """Create the container of a run."""
+
+    uid: str
+    metadata: Metadata
+    specs: Sequence[SpecName]
+    access_tags: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class CreateStream:
+    """Create the container of a stream."""
+
+    run: str
+    name: str
+    metadata: Metadata
+    specs: Sequence[SpecName]
+    access_tags: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class UpdateMetadata:
+    """Set top-level keys of the metadata of a run (`stream` is None), a stream or a node of it."""
+
+    run: str
+    stream: str | None
+    values: Metadata
+    node: str | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a stream that holds data, with what it takes to create it.
+
+    `metadata` and `access_tags` are used when the node is created, that is with its first rows.
+    """
+
+    run: str
+    stream: str
+    name: str
+    metadata: Metadata = field(default_factory=dict, compare=False)
+    access_tags: Sequence[str] | None = field(default=None, compare=False)
+    dims: tuple[str, ...] | None = field(default=None, compare=False)
+
+    @property
+    def path(self) -> tuple[str, str, str]:
+        """The path below the root of the writer."""
+        return (self.run, self.stream, self.name)
+
+
+@dataclass(frozen=True)
+class AppendRows:
+    """Append a table to a table node; its first row has the row_number `start` in its stream."""
+
+    node: Node
+    start: int
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class ExtendArray:
+    """Append a block, shape (rows, ...), to an array node; its first row has row_number `start`."""
+
+    node: Node
+    start: int
+    block: np.ndarray
+
+
+@dataclass(frozen=True)
+class ExtendRagged:
+    """Append rows of varying lengths to a ragged node; the first has the row_number `start`."""
+
+    node: Node
+    start: int
+    rows: RaggedRows
+
+
+@dataclass(frozen=True)
+class RegisterAsset:
+    """Create a node whose data are in files: those of `source`, so far."""
+
+    node: Node
+    source: DataSource
+
+
+@dataclass(frozen=True)
+class UpdateAsset:
+    """Tell of more files, or more rows in them: `source` is all that is known of them now.
+
+    For an array, the block that is new has the shape `shape`, and is at `offset`.
+    """
+
+    node: Node
+    source: DataSource
+    shape: tuple[int, ...] | None = None
+    offset: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Rebuild:
+    """Replace nodes whose form no longer fits: read them, delete them, write them anew.
+
+    `remake` gets what the nodes hold of the first `rows` rows of their stream, by name, and gives
+    the steps that store it again.
+    """
+
+    nodes: Sequence[Node]
+    rows: int
+    remake: Callable[[Mapping[str, Content]], Sequence[AppendRows | ExtendArray | ExtendRagged]]
+
+
+@dataclass(frozen=True)
+class Discard:
+    """Delete those of these nodes that were made: their rows will be stored elsewhere."""
+
+    nodes: Sequence[Node]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the documents of a run give: rows, by stream, and the uid of the stop document."""
+
+    rows: Mapping[str, int]
+    stop: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckHeld:
+    """Make sure that Tiled holds no more rows of a run than can be sent again.
+
+    `documents` tells how many these are; it is asked only if Tiled had the run already. Without
+    it nothing is known yet of the documents, and Tiled may not hold any row.
+    """
+
+    run: str
+    documents: Callable[[], Known] | None = None
+
+
+@dataclass(frozen=True)
+class CheckNodes:
+    """Make sure that all nodes of a run hold what was sent, once, if any request went unanswered.
+
+    What does not is deleted, to be stored again, if `again` says that all documents are still at
+    hand.
+    """
+
+    run: str
+    again: bool
+
+
+@dataclass(frozen=True)
+class Rechunk:
+    """Write arrays anew that got many small chunks, since rows came slowly.
+
+    Between the deletion of an array and its last row only memory, and the journal, have it.
+    """
+
+    run: str
+
+
+@dataclass(frozen=True)
+class CloseNode:
+    """Tell live subscribers of a run, a stream or a node that no more will come."""
+
+    path: tuple[str, ...]
+
+
+Step = (
+    CreateRun
+    | CreateStream
+    | UpdateMetadata
+    | AppendRows
+    | ExtendArray
+    | ExtendRagged
+    | RegisterAsset
+    | UpdateAsset
+    | Rebuild
+    | Discard
+    | CheckHeld
+    | CheckNodes
+    | Rechunk
+    | CloseNode
+)
+
+
+class Sink(Protocol):
+    """Carries out steps.
+
+    A row is known by its row_number: rows below what a node already holds are not sent again, so
+    that the same step may be carried out twice and counts once. That holds after a failure, too,
+    and for a sink that knows nothing yet of what is in Tiled, if steps begin with a run's first.
+    """
+
+    def execute(self, step: Step) -> None:
+        """Carry out one step.
+
+        Raises
+        ------
+        StorageError
+            If Tiled refused or could not be asked; see `errors`. The step may be carried out
+            again, but after `OutOfStep` with all that went before, by a new sink.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Wait until all steps are carried out: some are only begun, while others follow.
+
+        Raises
+        ------
+        StorageError
+            As `execute`.
+        """
+        ...

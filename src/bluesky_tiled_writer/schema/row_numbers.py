@@ -1,0 +1,59 @@
+"""Rows by their number: the row_number of a row in its stream, counted from 0.
+
+`seq_num` cannot identify a row, since it repeats when a scan is paused and resumed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+
+class RowRanges:
+    """A set of row_numbers that grows at its end, kept as ranges."""
+
+    def __init__(self) -> None:
+        self._ranges: list[list[int]] = []
+
+    def extend(self, row_numbers: Iterable[int]) -> None:
+        """Add row_numbers, in ascending order; those before the end are known already."""
+        for row_number in row_numbers:
+            if not self._ranges or row_number > self._ranges[-1][1]:
+                self._ranges.append([row_number, row_number + 1])
+            elif row_number == self._ranges[-1][1]:
+                self._ranges[-1][1] += 1
+
+    def __iter__(self) -> Iterator[int]:
+        for start, stop in self._ranges:
+            yield from range(start, stop)
+
+
+class SeqNums:
+    """The `seq_num` of every row, kept as the places where it does not just count up."""
+
+    def __init__(self) -> None:
+        self._row_numbers: list[int] = []
+        self._values: list[int] = []
+        self._count = 0
+
+    def extend(self, seq_nums: Sequence[int]) -> None:
+        """Add the `seq_num` of the next rows."""
+        if not len(seq_nums):
+            return
+        values = np.asarray(seq_nums)
+        jumps = np.flatnonzero(np.diff(values) != 1) + 1
+        for index in (0, *jumps.tolist()):
+            value, row_number = int(values[index]), self._count + index
+            if (
+                not self._row_numbers
+                or value - self._values[-1] != row_number - self._row_numbers[-1]
+            ):
+                self._row_numbers.append(row_number)
+                self._values.append(value)
+        self._count += len(values)
+
+    def __getitem__(self, row_number: int) -> int:
+        index = bisect_right(self._row_numbers, row_number) - 1
+        return self._values[index] + row_number - self._row_numbers[index]
