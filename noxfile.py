@@ -45,9 +45,9 @@ def faults(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     paths = session.posargs or [
         "tests/faults",
-        "tests/test_batching.py",
-        "tests/test_model.py",
-        "tests/test_recovery_fuzz.py",
+        "tests/writer/test_batching.py",
+        "tests/delivery/test_model.py",
+        "tests/delivery/test_recovery_fuzz.py",
     ]
     hangs = ["-o", "faulthandler_timeout=3600"]  # one of hypothesis may take long
     session.run("pytest", *hangs, *paths, env={"FAULTS": "long"})
@@ -60,8 +60,13 @@ def tests_minimal(session: nox.Session) -> None:
     With coverage: these few tests reach most of what every run goes through.
     """
     session.install("-e", ".[test-minimal]")
-    names = ["tutorial", "pytest_plugin", "readers", "requests"]
-    paths = session.posargs or [f"tests/test_{name}.py" for name in names]
+    paths = [
+        "test_tutorial.py",
+        "test_pytest_plugin.py",
+        "clients/test_readers.py",
+        "sink/test_requests.py",
+    ]
+    paths = session.posargs or [f"tests/{path}" for path in paths]
     pytest_with_coverage(session, "-m", "not plugins", *paths)
 
 

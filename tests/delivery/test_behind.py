@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from documents import Pair, RunBuilder, data_key
-from test_model import MemorySink, MemoryWorld, Process
 
 from bluesky_tiled_writer.errors import NotStored
 from bluesky_tiled_writer.journal import JournalDirectory
 from bluesky_tiled_writer.run.steps import AppendRows, Sink, Step
 from bluesky_tiled_writer.schema.limits import ServerLimits
+from delivery.model import MemorySink, MemoryWorld, Process
 
 ROWS = 60
 

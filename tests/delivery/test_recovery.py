@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
-from background.helpers import MakeWriter, writers_of
 from conftest import RequestLog
 from documents import Document, Pair, RunBuilder, data_key, emit, scalar_run
 from tiled.client.container import Container
@@ -23,6 +22,7 @@ from bluesky_tiled_writer import RunNormalizer, TiledWriter
 from bluesky_tiled_writer.delivery.recovery import Recovery
 from bluesky_tiled_writer.errors import DocumentsIncomplete, JournalError, StorageError
 from bluesky_tiled_writer.journal import JournalDirectory
+from delivery.helpers import MakeWriter, writers_of
 
 PATIENCE = 30.0
 OPTIONS = {"max_array_size": 0, "path_map": {}, "spec_to_mimetype": {}}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from documents import RunBuilder, data_key, scalar_run
-from test_values import all_cases
 from tiled.client.container import Container
 from tree import stream_of
+from value_cases import all_cases
 
 from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.checks.compare import same

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tiled.profiles
-from background.helpers import key_revoked
 from bluesky.callbacks.tiled_writer import RunNormalizer as BlueskyNormalizer
 from bluesky.callbacks.tiled_writer import TiledWriter as BlueskyWriter
+from delivery.helpers import key_revoked
 from documents import Document, Pair, RunBuilder, data_key, emit, scalar_run
 from tiled.client import from_context, from_uri
 from tiled.client.container import Container

@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from documents import Document, RunBuilder, emit
-from external_files import BYTES, HDF5, TIFF
-from servers import Storage, in_process
-from test_external import (
+from detector_files import (
     BATCH_SIZES,
     DATASET,
     FRAMES,
@@ -21,6 +18,9 @@ from test_external import (
     uri_of,
     write_hdf5,
 )
+from documents import Document, RunBuilder, emit
+from external_files import BYTES, HDF5, TIFF
+from servers import Storage, in_process
 from tiled.client import from_context
 from tiled.client.container import Container
 from tree import stream_of, table_of

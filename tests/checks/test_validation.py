@@ -11,9 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from documents import Document, RunBuilder, data_key, emit, scalar_run
-from external_files import BYTES, CSV, HDF5, NPY, TIFF
-from test_external import (
+from detector_files import (
     AD_TIFF,
     FRAMES,
     external,
@@ -23,6 +21,8 @@ from test_external import (
     write_hdf5,
     write_tiffs,
 )
+from documents import Document, RunBuilder, data_key, emit, scalar_run
+from external_files import BYTES, CSV, HDF5, NPY, TIFF
 from tiled.client import from_uri
 from tiled.client.container import Container
 from tree import clients_without, snapshot

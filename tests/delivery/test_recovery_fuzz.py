@@ -21,12 +21,12 @@ from faults import LONG
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import Storage, in_process
-from test_model import MemoryWorld, Process, TiledWorld, World
 from tiled.client import from_context
 
 from bluesky_tiled_writer.delivery.run_job import RunJob
 from bluesky_tiled_writer.errors import DocumentsIncomplete, JournalError
 from bluesky_tiled_writer.journal import JournalDirectory
+from delivery.model import MemoryWorld, Process, TiledWorld, World
 
 Damage = Callable[[bytes], bytes]
 ROWS = 9

@@ -3,89 +3,46 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import httpx
 import numpy as np
 import pytest
-import tifffile
 from conftest import RequestLog
+from detector_files import (
+    AD_TIFF,
+    BATCH_SIZES,
+    DATASET,
+    FRAMES,
+    assert_only_the_good_one_is_stored,
+    emit_with_flushes,
+    external,
+    frames_in,
+    hdf5_run,
+    legacy_run,
+    notes_of,
+    put_requests,
+    registered,
+    simulated_detector,
+    two_detectors,
+    uri_of,
+    write_hdf5,
+    write_jpegs,
+    write_npys,
+    write_tiffs,
+)
 from documents import Document, Pair, RunBuilder, data_key, emit
 from external_files import BYTES, HDF5, JPEG, NPY, TIFF
-from PIL import Image
-from test_requests import closings, gets
+from request_lists import closings, gets
 from tiled.client.container import Container
 from tree import stream_of, table_of
 
 from bluesky_tiled_writer import RunNormalizer, TiledWriter
 from bluesky_tiled_writer.consolidators import CONSOLIDATOR_REGISTRY, HDF5Consolidator
 from bluesky_tiled_writer.errors import UnknownReference
-
-BATCH_SIZES = pytest.mark.parametrize("batch_size", [1, 2, 10_000])
-
-FRAMES = np.arange(6 * 4 * 5, dtype="<u2").reshape(6, 4, 5)
-
-
-def external(shape: tuple[int, ...] = (4, 5), dtype: str = "<u2", kind: str = "STREAM:") -> Any:
-    return data_key("array", shape, dtype_numpy=dtype, external=kind)
-
-
-def uri_of(path: Path) -> str:
-    return f"file://localhost{path}"
-
-
-def write_hdf5(path: Path, frames: np.ndarray) -> str:
-    with h5py.File(path, "w") as file:
-        file["entry/data/data"] = frames
-    return uri_of(path)
-
-
-def write_tiffs(directory: Path, frames: np.ndarray, template: str = "img_{:03d}.tif") -> str:
-    for number, frame in enumerate(frames):
-        tifffile.imwrite(directory / template.format(number), frame)
-    return uri_of(directory) + "/"
-
-
-def write_npys(directory: Path, frames: np.ndarray) -> str:
-    for number, frame in enumerate(frames):
-        np.save(directory / f"det_{number}.npy", frame)
-    return uri_of(directory / "det")
-
-
-def write_jpegs(directory: Path, frames: np.ndarray) -> str:
-    for number, frame in enumerate(frames):
-        Image.fromarray(frame.astype("u1")).save(directory / f"img_{number}.jpeg", quality=95)
-    return uri_of(directory) + "/"
-
-
-DATASET = {"dataset": "/entry/data/data", "chunk_shape": [1, 4, 5]}
-
-
-def hdf5_run(uri: str, rows: int = 6, key: str = "img") -> RunBuilder:
-    """A run with a motor and a detector that says after each event where its frame is."""
-    run = RunBuilder()
-    run.start()
-    run.descriptor("primary", {"x": "number", key: external()})
-    resource = run.stream_resource(key, uri, **DATASET)
-    for i in range(rows):
-        run.event("primary", {"x": i / 2})
-        run.stream_datum("primary", resource, i, i + 1)
-    run.stop()
-    return run
-
-
-def notes_of(client: Container, uid: str) -> list[str]:
-    return list(client[uid].metadata.get("notes", ()))
-
-
-def put_requests(requests: list[tuple[str, str]], kind: str) -> list[str]:
-    return [path for method, path in requests if f"{method} {path.strip('/')}".startswith(kind)]
-
 
 # -- formats --------------------------------------------------------------------------------------
 
@@ -199,59 +156,6 @@ def test_each_detector_of_each_stream_has_its_node(client: Container, tmp_path: 
 # -- documents of old -----------------------------------------------------------------------------
 
 
-def legacy_run(
-    spec: str,
-    directory: Path | str,
-    *,
-    late: bool,
-    paged: bool,
-    missing: bool = False,
-    **kwargs: Any,
-) -> RunBuilder:
-    """Six events whose values are ids of datums, which come before or after them."""
-    run = RunBuilder()
-    run.start()
-    run.descriptor("primary", {"x": "number", "img": external(kind="FILESTORE:")})
-    uid = f"res-{run.uid}"
-    ids = [f"{uid}/{i}" for i in range(6)]
-
-    def resource() -> None:
-        run.add(
-            "resource",
-            {
-                "uid": uid,
-                "run_start": run.uid,
-                "spec": spec,
-                "root": "/",
-                "resource_path": str(directory).lstrip("/"),
-                "resource_kwargs": kwargs,
-                "path_semantics": "posix",
-            },
-        )
-
-    def datums() -> None:
-        sent = range(6) if not missing else (0, 1, 2, 4, 5)
-        for i in sent:
-            doc = {"datum_id": ids[i], "resource": uid, "datum_kwargs": {"point_number": i}}
-            run.add("datum", doc)
-
-    resource()
-    if not late:
-        datums()
-    rows = [{"x": i / 2, "img": ids[i]} for i in range(6)]
-    if paged:
-        run.event_page("primary", rows)
-        run.docs[-1][1]["filled"] = {"img": [False] * 6}
-    else:
-        for row in rows:
-            run.event("primary", row, filled={"img": False})
-    if late:
-        datums()
-    run.stop()
-    return run
-
-
-AD_TIFF = {"template": "%s%s_%3.3d.tif", "filename": "img", "frame_per_point": 1}
 LATE = pytest.mark.parametrize("late", [False, True], ids=["before", "late"])
 PAGED = pytest.mark.parametrize("paged", [False, True], ids=["events", "page"])
 
@@ -397,34 +301,6 @@ def test_an_external_key_with_a_reserved_name_is_renamed_with_its_files(
 
 
 # -- what goes wrong costs only its key -----------------------------------------------------------
-
-
-def two_detectors(good: str, bad: str, mimetype: str = HDF5, **parameters: Any) -> RunBuilder:
-    run = RunBuilder()
-    run.start()
-    run.descriptor("primary", {"x": "number", "good": external(), "bad": external()})
-    resources = {
-        "good": run.stream_resource("good", good, **DATASET),
-        "bad": run.stream_resource("bad", bad, mimetype, **parameters),
-    }
-    for i in range(6):
-        run.event("primary", {"x": i / 2})
-        for resource in resources.values():
-            run.stream_datum("primary", resource, i, i + 1)
-    run.stop()
-    return run
-
-
-def assert_only_the_good_one_is_stored(client: Container, run: RunBuilder) -> str:
-    stream = stream_of(client, run.uid)
-    assert sorted(stream) == ["good", "internal"]
-    np.testing.assert_array_equal(stream["good"].read(), FRAMES)
-    assert len(table_of(stream["internal"])["columns"]["x"][1]) == 6
-    assert client[run.uid].metadata["stop"]["exit_status"] == "success"
-    (note,) = notes_of(client, run.uid)
-    assert "'bad'" in note
-    assert "'primary'" in note
-    return note
 
 
 @BATCH_SIZES
@@ -741,16 +617,6 @@ def test_a_normalizer_of_a_beamline_may_add_specs(client: Container, tmp_path: P
 # -- requests -------------------------------------------------------------------------------------
 
 
-def emit_with_flushes(docs: Iterable[Pair], writer: TiledWriter, every: int) -> None:
-    """Flush after so many stream datums, and not in between."""
-    count = 0
-    for pair in docs:
-        emit([pair], writer)
-        count += pair[0] == "stream_datum"
-        if pair[0] == "stream_datum" and count % every == 0:
-            assert writer.flush()
-
-
 def test_a_key_costs_one_create_and_one_update_a_flush(
     client: Container, tmp_path: Path, request_log: RequestLog
 ) -> None:
@@ -853,25 +719,6 @@ def test_a_path_map_that_makes_no_sense_is_refused(client: Container) -> None:
 # -- as bluesky-tiled-plugins does ----------------------------------------------------------------
 
 
-def registered(client: Container, uid: str) -> dict[str, Any]:
-    """All there is to a node on files, but for its values."""
-    stream = client.new_variation(include_data_sources=True)[uid]["primary"]
-    found = {}
-    for key in stream_of(client, uid):
-        item = stream_of(client, uid)[key].item["attributes"]
-        if item["structure_family"] == "table":
-            found[key] = None
-            continue
-        (source,) = (stream.base if hasattr(stream, "base") else stream)[key].data_sources()
-        values = dataclasses.asdict(source)
-        del values["id"]
-        for asset in values["assets"]:
-            del asset["id"]
-        values["assets"].sort(key=lambda asset: asset["num"])
-        found[key] = (item["structure_family"], item["metadata"], item["specs"], values)
-    return found
-
-
 @pytest.mark.plugins
 @BATCH_SIZES
 @pytest.mark.parametrize("case", ["HDF5", "TIFF", "AD_HDF5", "AD_TIFF"])
@@ -920,29 +767,6 @@ def test_what_is_registered_is_as_bluesky_tiled_plugins_does_it(
 def tiled_writer(client: Container) -> TiledWriter:
     """What the fixture `RE` subscribes: it writes where the server may read."""
     return TiledWriter(client)
-
-
-def simulated_detector(directory: Path) -> Any:
-    from ophyd_async.core import StaticPathProvider, UUIDFilenameProvider, init_devices
-    from ophyd_async.sim import SimBlobDetector
-
-    with init_devices():
-        det = SimBlobDetector(StaticPathProvider(UUIDFilenameProvider(), directory))
-    return det  # noqa: RET504 - its name is that of the variable
-
-
-def frames_in(directory: Path) -> np.ndarray:
-    (path,) = directory.glob("*.h5")
-    found: list[np.ndarray] = []
-
-    def visit(_: str, item: Any) -> None:
-        if getattr(item, "ndim", 0) == 3:
-            found.append(item[()])
-
-    with h5py.File(path) as file:
-        file.visititems(visit)
-    (frames,) = found
-    return frames
 
 
 def test_a_step_scan_with_a_detector_of_ophyd_async(

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 import pytest
 from conftest import RequestLog
 from documents import Pair, RunBuilder, data_key, emit, scalar_run
+from request_lists import closings, gets
 from tiled.client.container import Container
 from tree import stream_of
 
 from bluesky_tiled_writer import TiledWriter
-
-Request = tuple[str, str]
-
-
-def closings(requests: Iterable[Request]) -> list[str]:
-    """Paths of the nodes whose streams are closed, in order."""
-    prefix = "stream/close/"
-    return [
-        path.strip("/").removeprefix(prefix)
-        for method, path in requests
-        if method == "DELETE" and path.strip("/").startswith(prefix)
-    ]
-
-
-def gets(requests: Iterable[Request]) -> list[Request]:
-    return [request for request in requests if request[0] == "GET"]
 
 
 def busy_run() -> RunBuilder:

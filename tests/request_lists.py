@@ -1,0 +1,21 @@
+"""What is looked for in lists of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+Request = tuple[str, str]
+
+
+def closings(requests: Iterable[Request]) -> list[str]:
+    """Paths of the nodes whose streams are closed, in order."""
+    prefix = "stream/close/"
+    return [
+        path.strip("/").removeprefix(prefix)
+        for method, path in requests
+        if method == "DELETE" and path.strip("/").startswith(prefix)
+    ]
+
+
+def gets(requests: Iterable[Request]) -> list[Request]:
+    return [request for request in requests if request[0] == "GET"]
