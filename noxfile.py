@@ -1,4 +1,4 @@
-"""Every habit of the project is one session: ``nox --list`` shows them."""
+"""The checks and chores of the project, one session each: ``nox --list`` shows them."""
 
 from pathlib import Path
 
@@ -11,13 +11,12 @@ nox.options.sessions = ["lint", "tests"]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 WORKERS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0"]
-"""A file at a time, since tests of a file share servers, and runs stored in them; in the order of
-their names, by which those with faults, which take longest, come first. A test that ends its
-process is not tried in others."""
+"""A file at a time, since the tests of a file share what they set up; in the order of
+``tests/conftest.py``, the long ones first. A test that ends its process is not tried in others."""
 
 
 def pytest_with_coverage(session: nox.Session, *args: str) -> None:
-    """Run pytest under coverage, which must start first: pytest itself loads our plugin."""
+    """Run pytest under coverage, which must start first, since pytest loads our plugin."""
     env = {"COVERAGE_FILE": str(Path.cwd() / f".coverage-{session.name}")}
     session.run("coverage", "erase", env=env)
     session.run("coverage", "run", "-m", "pytest", *WORKERS, *args, env=env)
@@ -25,21 +24,25 @@ def pytest_with_coverage(session: nox.Session, *args: str) -> None:
     session.run("coverage", "report", env=env)
 
 
-@nox.session(python=PYTHONS)
-def tests(session: nox.Session) -> None:
+def run_tests(session: nox.Session) -> None:
     """Run the tests; arguments go to pytest: ``nox -s tests -- -k journal``."""
     session.install("-e", ".[test]")
     session.run("pytest", *WORKERS, *session.posargs)
 
 
-@nox.session(python="3.11")
+nox.session(run_tests, name="tests")  # on the Python that nox runs on
+for python in PYTHONS:
+    nox.session(run_tests, python=python, name=f"tests-{python}")
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
-    """Run the tests, or those named, and say which lines none of them reaches; takes longer."""
+    """Run the tests, or those named, and list the lines that none of them reaches."""
     session.install("-e", ".[test]")
     pytest_with_coverage(session, *session.posargs)
 
 
-@nox.session(python="3.11")
+@nox.session
 def faults(session: nox.Session) -> None:
     """Try every fault at every request, and a hundred kills; ``tests`` has a selection."""
     session.install("-e", ".[test]")
@@ -55,7 +58,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def tests_minimal(session: nox.Session) -> None:
-    """Write and read runs where bluesky-tiled-plugins is not installed, and pandas is newer.
+    """Write and read runs without bluesky-tiled-plugins, and with a newer pandas.
 
     With coverage: these few tests reach most of what every run goes through.
     """

@@ -1,19 +1,23 @@
 """What one event costs the caller: the RunEngine waits this long at every point of a scan.
 
 With the default settings, once as fast as the writer takes events, where whatever it does in the
-background competes for the interpreter, and once at the pace of a fast scan. At last with settings
-at which nothing is sent; and what a descriptor costs, when its data keys have been seen before.
+background competes for the interpreter, and once at the pace of a fast scan; live; and with
+settings at which nothing is sent. Beside it, the floor of a writer that keeps events on disk: to
+pack each with msgpack, and write it by one system call. At last what a descriptor costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import msgpack
 from bluesky_tiled_plugins import TiledWriter as PeerWriter
 from common import PATIENCE, Pair, Run, journals, medians, seconds, tiled_server
 from tiled.client import from_uri
@@ -68,6 +72,20 @@ def seconds_per_descriptor(writer: Writer, keys: int) -> float:
     return elapsed
 
 
+def seconds_of_floor(path: Path, events: int) -> float:
+    """Mean seconds that it takes to pack an event and write it to a file."""
+    fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_WRONLY, 0o600)
+    pack = msgpack.Packer(autoreset=True).pack
+
+    def write(name: str, doc: dict[str, Any]) -> None:
+        os.write(fd, pack([name, doc]))
+
+    try:
+        return seconds_per_event(write, events)
+    finally:
+        os.close(fd)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=50_000, help="several batches of the default")
@@ -108,6 +126,8 @@ def main() -> None:
             "peer, default": partial(peer, options.peer_events),
             f"ours, {pace}": partial(ours, *paced),
             f"peer, {pace}": partial(peer, *paced),
+            "ours, live": partial(ours, options.events, batch_size=1),
+            "floor": partial(seconds_of_floor, directory / "floor", options.events),
             "ours, nothing sent": partial(ours, options.events, **never_sent),
             "peer, nothing sent": partial(peer, options.peer_events, batch_size=NEVER),
             "ours, descriptor": ours_descriptor,
@@ -119,6 +139,12 @@ def main() -> None:
         print(
             f"caller, {settings}: ours {ours_s * 1e6:.1f} us, peer {peer_s * 1e6:.0f} us, "
             f"ratio 1/{peer_s / ours_s:.0f}"
+        )
+    for settings in ("default", "live", "nothing sent"):
+        ours_s, floor_s = cost[f"ours, {settings}"], cost["floor"]
+        print(
+            f"caller, {settings}: {ours_s * 1e6:.1f} us, floor {floor_s * 1e6:.1f} us, "
+            f"{ours_s / floor_s:.2f} times"
         )
     ours_s, peer_s = cost["ours, descriptor"], cost["peer, descriptor"]
     print(

@@ -17,7 +17,7 @@ from common import EPOCH, PATIENCE, PROXY_DELAY, Pair, distant, journals, second
 from tiled.client import from_uri
 
 from bluesky_tiled_writer import TiledWriter
-from bluesky_tiled_writer.delivery import sender
+from bluesky_tiled_writer.delivery import CONNECTIONS
 
 Writer = Callable[[str, dict[str, Any]], object]
 SHAPE = (3, 4)
@@ -126,7 +126,7 @@ def main() -> None:
 
     print(
         f"registration: {options.keys} external keys, each request {options.delay} s late: ours "
-        f"{together:.1f} s ({sender.CONNECTIONS} connections), {one_by_one:.1f} s with one, "
+        f"{together:.1f} s ({CONNECTIONS} connections), {one_by_one:.1f} s with one, "
         f"ratio 1/{one_by_one / together:.1f}; peer {peer:.1f} s, ratio 1/{peer / together:.1f}"
     )
 

@@ -31,17 +31,37 @@ THREADS_OF_OTHERS = {
     "zarr_pool": "pool that zarr decodes in, kept for the process",
     "asyncio_": "default executor of zarr's event loop, and of Tiled's",
 }
-"""Part of the name of a thread that a test may leave running, and why."""
+"""Threads that a test may leave running: a part of the name, and the reason."""
 
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="bluesky-tiled-writer-tests-")
-"""Journals of tests that name no directory: not among those of whoever runs the tests."""
+"""Keeps the journals of tests that name no directory away from those of the user."""
+
+LONG_FILES = [
+    "faults/test_crash.py",
+    "writer/test_values.py",
+    "faults/test_faults.py",
+    "delivery/test_recovery.py",
+    "cli/test_cli.py",
+    "delivery/test_waiting.py",
+    "delivery/test_ends.py",
+    "faults/test_refusals.py",
+    "writer/test_batching.py",
+    "writer/test_differential.py",
+    "test_pytest_plugin.py",
+]
+"""The files that take longest; they come first, so that workers end at about the same time."""
 
 RequestLog = Callable[[Container], AbstractContextManager[list[tuple[str, str]]]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
 @pytest.fixture(autouse=True)
 def no_thread_is_left_behind() -> Iterator[None]:
-    """Fail a test whose threads go on after it; those need a moment to end after a `join`."""
+    """Fail a test that leaves threads running; they get a moment to end."""
     before = set(threading.enumerate())
 
     def leaked() -> list[threading.Thread]:
@@ -56,9 +76,9 @@ def no_thread_is_left_behind() -> Iterator[None]:
         pytest.fail(f"the test left threads running: {', '.join(map(repr, threads))}")
 
 
-@pytest.fixture(scope="session")
+@contextmanager
 def postgresql() -> Iterator[PostgreSQL]:
-    """A PostgreSQL cluster; with pytest-xdist, one for each worker."""
+    """Run a PostgreSQL cluster; with pytest-xdist, each worker has its own."""
     binaries = PostgreSQL.find_binaries()
     if binaries is None:
         if os.environ.get("CI") == "true":
@@ -68,45 +88,59 @@ def postgresql() -> Iterator[PostgreSQL]:
         yield cluster
 
 
+App = tuple[Storage, Context]
+AppOn = Callable[[str], App]
+
+
+@pytest.fixture(scope="session")
+def app_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppOn]:
+    """Return the app in this process on a database, made when it is first asked for.
+
+    There is one for each database for all tests, since it takes 0.5 s to make: tests look for
+    their runs by uid.
+    """
+    apps: dict[str, App] = {}
+    with ExitStack() as stack:
+
+        def app_on(database: str) -> App:
+            if database not in apps:
+                directory = tmp_path_factory.mktemp(database)
+                uri = f"{database}:///{directory / 'tables.db'}"
+                if database == "postgresql":
+                    cluster = stack.enter_context(postgresql())
+                    uri = stack.enter_context(cluster.new_database())
+                storage = Storage(database, directory, uri)
+                readable = [tmp_path_factory.getbasetemp()]
+                apps[database] = storage, stack.enter_context(in_process(storage, readable))
+            return apps[database]
+
+        yield app_on
+
+
 DATABASES = ["duckdb", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 
 
 @pytest.fixture(scope="module", params=DATABASES)
-def storage(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Storage]:
-    """Empty storage on each of the databases that Tiled keeps tables in."""
-    directory = tmp_path_factory.mktemp(request.param)
-    with ExitStack() as stack:
-        if request.param == "postgresql":
-            cluster: PostgreSQL = request.getfixturevalue("postgresql")
-            uri = stack.enter_context(cluster.new_database())
-        else:
-            uri = f"{request.param}:///{directory / 'tables.db'}"
-        yield Storage(request.param, directory, uri)
+def storage(request: pytest.FixtureRequest, app_on: AppOn) -> Storage:
+    """The storage of an app on each of the databases that Tiled keeps tables in."""
+    return app_on(request.param)[0]
 
 
 @pytest.fixture(scope="module")
-def storage_context(
-    storage: Storage, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Context]:
-    """An app in this process on each database, shared by the tests of a module."""
-    with in_process(storage, readable=[tmp_path_factory.getbasetemp()]) as context:
-        yield context
+def storage_context(storage: Storage, app_on: AppOn) -> Context:
+    """The context of an app on each of the databases that Tiled keeps tables in."""
+    return app_on(storage.name)[1]
 
 
-@pytest.fixture(scope="module")
-def app_context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
-    """An app in this process on DuckDB, shared by the tests of a module (it takes 0.5 s)."""
-    directory = tmp_path_factory.mktemp("app")
-    storage = Storage("duckdb", directory, f"duckdb:///{directory / 'tables.db'}")
-    with in_process(storage, readable=[tmp_path_factory.getbasetemp()]) as context:
-        yield context
+@pytest.fixture(scope="session")
+def app_context(app_on: AppOn) -> Context:
+    """The context of an app in this process on DuckDB."""
+    return app_on("duckdb")[1]
 
 
 @pytest.fixture
 def client(app_context: Context) -> Container:
-    """A client of an app in this process. It also holds the runs of the module's other tests."""
+    """A client of an app in this process, which also holds the runs of other tests."""
     return from_context(app_context)
 
 
@@ -118,7 +152,11 @@ def storage_client(storage_context: Context) -> Container:
 
 @pytest.fixture
 def http_server(tiled_server: SimpleTiledServer) -> str:
-    """The URI of a server in this process that is spoken to over HTTP."""
+    """The URI, with key, of a server in this process that is spoken to over HTTP.
+
+    Its catalog is a file: one in memory has a single connection, on which requests at the same
+    time get into each other's transactions.
+    """
     return str(tiled_server.uri)
 
 
@@ -130,9 +168,7 @@ def journals(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C is heeded, here and in processes that are started, though it is not in a job of a
-    shell's background.
-    """
+    """Let Ctrl-C interrupt this process and its children, even in a background job of a shell."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -9,7 +9,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pytest
 import tifffile
 from documents import Pair, RunBuilder, data_key, emit
 from external_files import HDF5
@@ -18,9 +17,6 @@ from tiled.client.container import Container
 from tree import stream_of, table_of
 
 from bluesky_tiled_writer import TiledWriter
-
-BATCH_SIZES = pytest.mark.parametrize("batch_size", [1, 2, 10_000])
-
 
 FRAMES = np.arange(6 * 4 * 5, dtype="<u2").reshape(6, 4, 5)
 
@@ -61,7 +57,7 @@ DATASET = {"dataset": "/entry/data/data", "chunk_shape": [1, 4, 5]}
 
 
 def hdf5_run(uri: str, rows: int = 6, key: str = "img") -> RunBuilder:
-    """A run with a motor and a detector that says after each event where its frame is."""
+    """Return a run with a motor and a detector that says after each event where its frame is."""
     run = RunBuilder()
     run.start()
     run.descriptor("primary", {"x": "number", key: external()})
@@ -90,7 +86,7 @@ def legacy_run(
     missing: bool = False,
     **kwargs: Any,
 ) -> RunBuilder:
-    """Six events whose values are ids of datums, which come before or after them."""
+    """Return a run of six events whose values are ids of datums that come before or after."""
     run = RunBuilder()
     run.start()
     run.descriptor("primary", {"x": "number", "img": external(kind="FILESTORE:")})
@@ -165,7 +161,7 @@ def assert_only_the_good_one_is_stored(client: Container, run: RunBuilder) -> st
 
 
 def emit_with_flushes(docs: Iterable[Pair], writer: TiledWriter, every: int) -> None:
-    """Flush after so many stream datums, and not in between."""
+    """Send documents, and flush after every `every`-th stream datum."""
     count = 0
     for pair in docs:
         emit([pair], writer)
@@ -175,7 +171,7 @@ def emit_with_flushes(docs: Iterable[Pair], writer: TiledWriter, every: int) -> 
 
 
 def registered(client: Container, uid: str) -> dict[str, Any]:
-    """All there is to a node on files, but for its values."""
+    """Return all that Tiled has of nodes on files, except their values."""
     stream = client.new_variation(include_data_sources=True)[uid]["primary"]
     found = {}
     for key in stream_of(client, uid):

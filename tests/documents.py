@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
+
+import pytest
 
 EPOCH = 1_700_000_000.0
 """Time of the first document of every run; each document, or row of a page, is 1 s later."""
@@ -19,19 +21,40 @@ Pair = tuple[str, Document]
 
 
 def emit(docs: Iterable[Pair], *callbacks: Callable[[str, Document], object]) -> None:
-    """Send documents to callbacks; each gets copies of its own, which it may change."""
+    """Send documents to callbacks, each of which gets copies of its own."""
     for name, doc in docs:
         for callback in callbacks:
             callback(name, copy.deepcopy(doc))
 
 
+class Flushing(Protocol):
+    """A callback that can be flushed."""
+
+    def __call__(self, name: str, doc: Document) -> object: ...
+
+    def flush(self, timeout: float | None = None) -> bool: ...
+
+
+def emit_one_by_one(docs: Iterable[Pair], writer: Flushing) -> None:
+    """Send documents as `emit` does, and flush after each that has rows."""
+    for name, doc in docs:
+        emit([(name, doc)], writer)
+        if name in ("event", "event_page", "stream_datum"):
+            assert writer.flush(timeout=30.0)
+
+
+Send = Callable[[Iterable[Pair], Any], None]
+TOGETHER_OR_NOT = pytest.mark.parametrize("send", [emit, emit_one_by_one])
+"""The two extremes of batching; test_batching.py has those between them."""
+
+
 def data_key(dtype: str = "number", shape: Iterable[int | None] = (), **more: Any) -> Document:
-    """A data key with the fields that the event model requires."""
+    """Return a data key with the fields that the event model requires."""
     return {"source": "test", "dtype": dtype, "shape": list(shape), **more}
 
 
 def scalar_run(events: int = 3, stream: str = "primary", **metadata: Any) -> RunBuilder:
-    """A whole run of one stream with a number, an integer and a string, to write anywhere."""
+    """Return a whole run of one stream with a number, an integer and a string."""
     run = RunBuilder()
     run.start(**metadata)
     run.descriptor(stream, {"x": "number", "n": "integer", "label": "string"})
@@ -42,7 +65,7 @@ def scalar_run(events: int = 3, stream: str = "primary", **metadata: Any) -> Run
 
 
 class RunBuilder:
-    """Composes the documents of one run, in order, and keeps them in `docs`.
+    """Composes the documents of one run, and keeps them in order in `docs`.
 
     Examples
     --------
@@ -63,7 +86,7 @@ class RunBuilder:
         self._num_events: dict[str, int] = {}
 
     def add(self, name: str, doc: Document) -> Pair:
-        """Record any document, such as one of an old vintage, and return it with its name."""
+        """Record any document, such as one of an old event model, and return it with its name."""
         self.docs.append((name, doc))
         return name, doc
 
@@ -73,7 +96,7 @@ class RunBuilder:
     def descriptor(
         self, stream: str, data_keys: Mapping[str, str | Mapping[str, Any]], **more: Any
     ) -> Pair:
-        """Declare a stream, or change its configuration when it is already declared.
+        """Declare a stream, or change the configuration of one that is declared already.
 
         A data key may be given as the dtype of a scalar, or in full (see `data_key`).
         """
@@ -103,7 +126,7 @@ class RunBuilder:
         timestamps: Mapping[str, float] | None = None,
         filled: Mapping[str, bool | str] | None = None,
     ) -> Pair:
-        """One row. `seq_num` counts up unless it is given, and goes on from the one given."""
+        """Add a row. `seq_num` counts up unless it is given, and goes on from the one given."""
         self._num_events[stream] = seq_num or self._num_events.get(stream, 0) + 1
         now = self._now()
         return self.add(
@@ -120,7 +143,7 @@ class RunBuilder:
         )
 
     def event_page(self, stream: str, rows: Iterable[Mapping[str, Any]]) -> Pair:
-        """Rows with the same keys, as columns."""
+        """Add rows with the same keys, as columns."""
         rows = list(rows)
         first = self._num_events.get(stream, 0) + 1
         self._num_events[stream] = first + len(rows) - 1
@@ -142,7 +165,7 @@ class RunBuilder:
     def stream_resource(
         self, key: str, uri: str, mimetype: str = "application/x-hdf5", **parameters: Any
     ) -> Pair:
-        """Files of an external data key."""
+        """Add files of an external data key."""
         return self.add(
             "stream_resource",
             {
@@ -156,7 +179,7 @@ class RunBuilder:
         )
 
     def stream_datum(self, stream: str, resource: Pair, start: int, stop: int) -> Pair:
-        """Rows ``start`` to ``stop`` (exclusive, from 0) of a stream, found in a resource."""
+        """Say that a resource has rows ``start`` to ``stop`` (exclusive, from 0) of a stream."""
         uid = resource[1]["uid"]
         return self.add(
             "stream_datum",

@@ -1,4 +1,4 @@
-"""Documents that describe detector files, for tests of what becomes of them."""
+"""Documents that describe detector files, for tests of consolidators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a facility adds to its Tiled server to serve a format of its own."""
+"""An adapter that a facility adds to its Tiled server, for a format of its own."""
 
 from __future__ import annotations
 

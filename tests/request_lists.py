@@ -1,4 +1,4 @@
-"""What is looked for in lists of requests."""
+"""Searches in lists of requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Request = tuple[str, str]
 
 
 def closings(requests: Iterable[Request]) -> list[str]:
-    """Paths of the nodes whose streams are closed, in order."""
+    """Return the paths of the nodes whose streams are closed, in order."""
     prefix = "stream/close/"
     return [
         path.strip("/").removeprefix(prefix)

@@ -1,4 +1,4 @@
-"""Tiled servers for tests: in this process, in another one, and the databases behind them."""
+"""Tiled servers for tests, in this process or another one, and the databases behind them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from typing import Any
 import httpx
 from tiled.client.context import Context
 
-STARTUP_TIMEOUT = 60.0
+STARTUP_TIMEOUT = 120.0
+"""s: enough even on a busy machine."""
 EXPORTER = "bluesky_tiled_plugins.exporters:json_seq_exporter"
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Where an app keeps what clients write: arrays in a directory, tables in a database."""
+    """The storage of an app: arrays in a directory, tables in a database."""
 
     name: str
     directory: Path
@@ -34,16 +35,18 @@ class Storage:
 
 
 def app_config(storage: Storage, readable: Sequence[Path] = (), **more: Any) -> dict[str, Any]:
-    """The configuration of a facility's server, with two differences.
+    """Return the configuration of a facility's server, with two differences.
 
-    The catalog is in memory, which spares each app the seconds that `tiled catalog init` takes.
+    The catalog is in memory, which spares each app the seconds that `tiled catalog init` takes;
+    under a name of its own, because Tiled shares what is in memory among the apps of a process by
+    its name, and empties it as soon as one of them ends.
     No API key is set, because Tiled has one key a process: setting one for this app would lock
     out the clients of the others. `Context.from_app` finds it in Tiled's settings.
     """
     data = storage.directory / "data"
     data.mkdir(parents=True, exist_ok=True)
     catalog = {
-        "uri": "sqlite:///:memory:",
+        "uri": f"sqlite:///file:{uuid.uuid4().hex}?mode=memory&cache=shared&uri=true",
         "writable_storage": [data.as_uri(), storage.sql_uri],
         "readable_storage": [path.as_uri() for path in readable],
         **more,
@@ -122,7 +125,7 @@ class PostgreSQL:
 
     @staticmethod
     def find_binaries() -> Path | None:
-        """The directory of the newest `initdb`, which Debian keeps off the PATH."""
+        """Return the directory of the newest `initdb`, which Debian keeps off the PATH."""
         if on_path := shutil.which("initdb"):
             return Path(on_path).resolve().parent
         installed = Path("/usr/lib/postgresql").glob("*/bin/initdb")
@@ -192,7 +195,7 @@ class PostgreSQL:
 
 
 def free_port() -> int:
-    """A port of localhost that nobody listens on now."""
+    """Return a port of localhost that is free now."""
     with closing(socket.socket()) as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

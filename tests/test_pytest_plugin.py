@@ -1,13 +1,12 @@
-"""The fixtures that other packages get from this one."""
+"""The fixtures that this package gives to the test suites of others."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-
-pytest_plugins = ["pytester"]
 
 BEAMLINE_TESTS = """
 import threading
@@ -44,12 +43,32 @@ def test_the_server_can_be_used_without_an_engine(tiled_client):
 """
 
 
+class Outcomes:
+    """Collects the outcome of each test of a suite that runs inside of a test."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        name = report.nodeid.rpartition("::")[-1]
+        if report.when == "call" or not report.passed:
+            self.by_name[name] = report.outcome
+
+
 def test_a_beamline_package_has_the_fixtures_without_configuration(
-    pytester: pytest.Pytester,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytester.makepyfile(BEAMLINE_TESTS)
-    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=4)
+    # In this process, because a new one would import Tiled's server again, for many seconds.
+    # Not with pytester, which afterwards unloads all modules that its suite was first to import:
+    # extension modules cannot be loaded twice.
+    (tmp_path / "test_beamline.py").write_text(BEAMLINE_TESTS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    outcomes = Outcomes()
+    arguments = ["-W", "error", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}"]
+    status = pytest.main([*arguments, "test_beamline.py"], plugins=[outcomes])
+    assert status == 0
+    assert list(outcomes.by_name.values()) == ["passed"] * 4
 
 
 def test_a_suite_that_uses_no_fixture_imports_nothing_heavy() -> None:

@@ -1,4 +1,4 @@
-"""The tutorial that users of Bluesky and Tiled know, against each way to run a server."""
+"""The tutorial that users of Bluesky and Tiled know, with each way to run a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiled.client.container import Container
 
 @pytest.fixture(scope="module", params=["SimpleTiledServer", "tiled serve catalog", "in-process"])
 def tiled_client(request: pytest.FixtureRequest) -> Iterator[Container]:
-    """In place of the plugin's, so that `RE` writes to each of the servers."""
+    """Replaces the plugin's, so that `RE` writes to each of the servers."""
     if request.param == "in-process":
         yield from_context(request.getfixturevalue("app_context"))
         return

@@ -1,4 +1,4 @@
-"""What a Tiled server holds of a run, as plain values that can be compared."""
+"""The contents of a Tiled server as plain values that can be compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tiled.utils import OneShotCachedMap
 
 
 def snapshot(node: Any) -> dict[str, Any]:
-    """Everything below a container: structure, metadata, and values with their types."""
+    """Return everything below a container: structure, metadata, and values with their types."""
     children = getattr(node, "base", node)
     result: dict[str, Any] = {
         "metadata": plain(dict(node.metadata)),
@@ -35,7 +35,7 @@ def snapshot(node: Any) -> dict[str, Any]:
 
 
 def table_of(node: Any) -> dict[str, Any]:
-    """Columns with their Arrow types and values; an empty cell is None, and so is NaN."""
+    """Return columns with their Arrow types and values; empty cells and NaN are None."""
     table = read_arrow(node)
     schema = node.structure().arrow_schema_decoded
     return {
@@ -46,8 +46,15 @@ def table_of(node: Any) -> dict[str, Any]:
     }
 
 
+def columns_of(client: Container, uid: str, stream: str = "primary") -> dict[str, list[Any]]:
+    """Return the columns of a stream's table, without times and time stamps."""
+    table = read_arrow(stream_of(client, uid, stream)["internal"])
+    names = [name for name in table.column_names if name != "time" and not name.startswith("ts_")]
+    return table.select(names).to_pydict()
+
+
 def read_arrow(node: Any) -> pa.Table:
-    """The table as the server sends it, before pandas and dask see it."""
+    """Return the table as the server sends it, before pandas and dask see it."""
     response = node.context.http_client.get(
         node.item["links"]["full"], headers={"Accept": "application/vnd.apache.arrow.file"}
     )
@@ -81,7 +88,7 @@ DATA = {"table": table_of, "array": array_of, "ragged": ragged_of}
 
 
 def plain(value: Any) -> Any:
-    """Comparable: NaN (which is not equal to itself) is None."""
+    """Return a value that can be compared: NaN, which is not equal to itself, is None."""
     if isinstance(value, dict) or hasattr(value, "items"):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
@@ -92,13 +99,13 @@ def plain(value: Any) -> Any:
 
 
 def stream_of(client: Container, uid: str, stream: str = "primary") -> Container:
-    """The plain container of a stream."""
+    """Return the plain container of a stream."""
     node = client[uid][stream]
     return node.base if isinstance(node, CompositeClient) else node
 
 
 def clients_without(package: str) -> OneShotCachedMap:
-    """The client classes that Tiled finds, less those of a package, in a map of our own."""
+    """Return the client classes that Tiled finds, less those of a package."""
     clients = DEFAULT_STRUCTURE_CLIENT_DISPATCH["numpy"]
     found = {name: clients[name] for name in clients}
     kept = {name: c for name, c in found.items() if c.__module__.split(".")[0] != package}

@@ -1,4 +1,4 @@
-"""What a value becomes: the cases of the table in the documentation."""
+"""The cases of the documentation's table of how values are stored."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Color(str, Enum):  # noqa: UP042  # as devices define them
 
 @dataclass
 class Case:
-    """Values of a key, and what is in Tiled then: where, of which type, which values.
+    """Values of a key, and what Tiled holds of them: where, of which type, which values.
 
     `notes` are words that the notes of the run have, in this order; `without` says where the
-    values go on the databases that have no place for them, as (databases, where, type, values).
+    values go on databases that cannot hold them so, as (databases, where, type, values).
     """
 
     name: str
@@ -191,15 +191,19 @@ CASES = [
 ]  # fmt: skip
 
 
-def all_cases(batching: int | str) -> RunBuilder:
-    """A run with the values of every case: a stream for each number of rows, a key for each case.
+SQL_CASES = [case for case in CASES if case.where == COLUMN or case.without]
+"""Those that depend on the database, where arrays and ragged rows lie beside it."""
 
-    RunConcurrently, because that is how they meet in real runs, and because each run costs a while.
+
+def all_cases(batching: int | str, given: list[Case] = CASES) -> RunBuilder:
+    """Return a run of all cases: a stream for each number of rows, a key for each case.
+
+    In one run, because that is how they meet in real runs, and because each run takes a while.
     """
     run = RunBuilder()
     run.start()
-    for count in sorted({len(case.values) for case in CASES}):
-        cases = {key_of(case): case for case in CASES if len(case.values) == count}
+    for count in sorted({len(case.values) for case in given}):
+        cases = {key_of(case): case for case in given if len(case.values) == count}
         stream = f"rows_{count}"
         run.descriptor(
             stream,

@@ -1,4 +1,4 @@
-"""The client of a stream: what other clients offer, and `internal/events`."""
+"""The readers' side: the client of a stream, which also finds its events by `internal/events`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _PART = re.compile(r"internal_\d+")
 
 
 class JoinedTables:
-    """The events of a stream that has too many columns for one table.
+    """The events of a stream that has more columns than one table takes.
 
     Parameters
     ----------
     tables : sequence of tiled.client.dataframe.DataFrameClient
-        The tables, each with some of the columns and all of the rows.
+        Each has all rows and some of the columns.
     """
 
     def __init__(self, tables: Sequence[Any]) -> None:
@@ -28,7 +28,7 @@ class JoinedTables:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns of all tables."""
+        """Names of all columns, table by table."""
         return [column for table in self._tables for column in table.columns]
 
     def read(self, columns: Iterable[str] | None = None) -> Any:
@@ -59,7 +59,7 @@ class JoinedTables:
 
 
 class _EventsByPath:
-    """Resolves `internal/events`, the path under which tutorials read the event table."""
+    """Mixin that resolves `internal/events`, by which tutorials read the events of a stream."""
 
     base: Mapping[str, Any]
 
@@ -67,24 +67,25 @@ class _EventsByPath:
         path = "/".join(key) if isinstance(key, tuple) else key
         if path == _EVENTS:
             return self._events()
-        if _PART.fullmatch(path):  # as the validator of bluesky-tiled-plugins asks for it
+        if _PART.fullmatch(path):  # the validator of bluesky-tiled-plugins asks for these
             return self.base[path]
         if path.startswith(_EVENTS + "/"):
             key = path.removeprefix(_EVENTS + "/")
         return super().__getitem__(key, *args, **kwargs)  # type: ignore[misc]
 
     def _events(self) -> Any:
-        names = [name for name in self.base if name.startswith("internal")]
+        names = list(self.base)
         if "internal" in names:
             return self.base["internal"]
-        if not names:
+        parts = [name for name in names if _PART.fullmatch(name)]
+        if not parts:
             raise KeyError(f"{_EVENTS}: this stream has no events")
-        return JoinedTables([self.base[name] for name in names])
+        return JoinedTables([self.base[name] for name in parts])
 
 
 @cache
 def _with_events(client_class: type) -> type:
-    # The name of the other class, so that its repr stays what people know.
+    # It keeps the name of the other class, and so the repr that people know.
     return type(client_class.__name__, (_EventsByPath, client_class), {})
 
 
@@ -93,8 +94,16 @@ def open_stream(
 ) -> Any:
     """Open a stream that this package wrote (entry point `tiled.special_client`).
 
-    The result behaves as the client that the other specs of the stream would have had: that of
-    bluesky-tiled-plugins where it is installed, else Tiled's `CompositeClient`.
+    Parameters
+    ----------
+    context, item, structure_clients, **kwargs : Any
+        As Tiled gives them to any client.
+
+    Returns
+    -------
+    tiled.client.container.Container
+        The client that the stream would have without our spec, which also finds `internal/events`:
+        that of bluesky-tiled-plugins if it is installed, else Tiled's `CompositeClient`.
     """
     attributes = item["attributes"]
     others = [spec for spec in attributes["specs"] if spec["name"] != OUR_SPEC]

@@ -1,4 +1,4 @@
-"""Every error that this package raises.
+"""The errors of this package, and the one place where those of httpx and Tiled become ours.
 
 ::
 
@@ -7,22 +7,33 @@
      |     |-- InvalidDocument      a document breaks the event model
      |     |-- UnknownReference     a document points to a run, stream or resource never seen
      |     |-- DuplicateRun         a second start document for a run that is open
-     |     `-- UnreadableFile       a file is not one of saved documents, or cannot be opened
-     |-- JournalError               a journal could not be written or read
-     `-- StorageError               Tiled is at fault, or could not be asked
+     |     `-- UnreadableFile       a file does not hold saved documents, or cannot be opened
+     |-- JournalError               a journal cannot be written or read
+     `-- StorageError               Tiled did not store what it was asked to store
            |-- RunExists            Tiled holds another run under the same uid
-           |-- RunComplete          Tiled holds this very run to its end: there is nothing to send
+           |-- RunComplete          Tiled holds this very run to its end: nothing is left to send
            |-- OutOfStep            a node holds other rows than were sent: begin again
            |   `-- DocumentsIncomplete  Tiled holds rows that the documents of the run lack so far
+           |-- TooEarly             an unanswered request may still take effect: ask again later
            |-- NotStored            not stored in time, or too much waits to be stored
            |-- ServerUnreachable    no answer
-           `-- RequestRefused       an answer, and it was no
-                 `-- StorageUnsupported   the server's database cannot hold what it was given
+           `-- RequestRefused       the server answered, and refused
+                 `-- StorageUnsupported   the server cannot store this type or value
 
-The message of each names the document, the key or the node; `hint` says what to do next.
+Each message names the document, key or node; `hint` says what to do next; `StorageError.retry`
+says whether another attempt may help.
 """
 
 from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx
 
 
 class TiledWriterError(Exception):
@@ -46,40 +57,62 @@ class TiledWriterError(Exception):
 
 
 class DocumentError(TiledWriterError, ValueError):
-    """A document cannot be stored as it is; nothing of it was stored."""
+    """A document cannot be stored as it is; no part of it was stored."""
 
 
 class InvalidDocument(DocumentError):
-    """A document lacks a field that it needs, or a field has a value that it must not have."""
+    """A document lacks a field that it needs, or has a value that is not allowed there."""
 
 
 class UnknownReference(DocumentError, KeyError):
-    """A document points to another one (a run, a descriptor, a resource) that was never seen."""
+    """A document refers to another one (start, descriptor, resource) that was never seen."""
 
     __str__ = TiledWriterError.__str__  # KeyError's own would print the repr of the message
 
 
 class DuplicateRun(DocumentError):
-    """A start document carries the uid of a run that is still open in this writer."""
+    """A start document has the uid of a run that is still open in this writer."""
 
 
 class UnreadableFile(DocumentError):
-    """A file cannot be opened, or is not one of saved documents."""
+    """A file cannot be opened, or does not hold saved documents."""
 
 
 class JournalError(TiledWriterError):
-    """A journal could not be written (the disk is full, say) or read."""
+    """A journal cannot be written (because the disk is full, for example) or read."""
+
+
+class Retry(Enum):
+    """The chances of another attempt: when to make it, if at all."""
+
+    WHEN_SERVER_IS_BACK = "when the server is back"
+    """The server is away, since it gave no answer, or a proxy answered in its place."""
+
+    LATER = "later"
+    """The server asks to be left alone for a while."""
+
+    MAYBE = "maybe"
+    """The server is in trouble, or this very request causes it; try again a few times."""
+
+    NEVER = "never"
+    """The same request will fail in the same way."""
 
 
 class StorageError(TiledWriterError):
-    """Tiled did not store what it was asked to store."""
+    """Tiled did not store what it was asked to store, or could not be read."""
 
-    uncertain = False
-    """Whether it may have stored it in spite of the error."""
+    uncertain: bool = False
+    """True if the request may have taken effect in spite of the error."""
+
+    retry: Retry = Retry.NEVER
+    """The chances of another attempt."""
+
+    retry_after: float = 0.0
+    """Seconds to wait, at least, before another attempt."""
 
 
 class RunExists(StorageError):
-    """Tiled already holds a run under this uid, and it is another run."""
+    """Tiled holds another run under this uid."""
 
 
 class RunComplete(StorageError):
@@ -87,23 +120,25 @@ class RunComplete(StorageError):
 
 
 class OutOfStep(StorageError):
-    """A node does not hold the rows that were sent to it, so all of them have to be sent again."""
+    """A node does not hold the rows that were sent to it: send the run again, from its start."""
 
 
 class DocumentsIncomplete(OutOfStep):
-    """Tiled holds rows of a run that its documents, as far as they are known, do not give."""
+    """Tiled holds rows of a run that the documents seen so far do not give."""
 
 
 class TooEarly(StorageError):
-    """Something that was sent without an answer may still be carried out: ask again later.
+    """A request that was not answered may still take effect: ask again later.
 
     Parameters
     ----------
     message : str
         As in `TiledWriterError`.
     retry_after : float
-        Seconds after which to ask.
+        Seconds to wait before asking again.
     """
+
+    retry = Retry.LATER
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
@@ -111,7 +146,7 @@ class TooEarly(StorageError):
 
 
 class NotStored(StorageError):
-    """A run was not stored within the time that its writer waits, or too much of it waits."""
+    """A run was not stored within the time limit, or too much of it waits to be stored."""
 
 
 class ServerUnreachable(StorageError):
@@ -125,26 +160,37 @@ class ServerUnreachable(StorageError):
         Whether the request may have reached the server.
     """
 
+    retry = Retry.WHEN_SERVER_IS_BACK
+
     def __init__(self, message: str, *, hint: str = "", uncertain: bool = True) -> None:
         super().__init__(message, hint=hint)
         self.uncertain = uncertain
 
 
-TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, None})
-"""Statuses that may have another cause than the request: it may even have been carried out."""
+_RETRY = {
+    408: Retry.LATER,
+    425: Retry.LATER,
+    429: Retry.LATER,
+    502: Retry.WHEN_SERVER_IS_BACK,
+    503: Retry.WHEN_SERVER_IS_BACK,
+    504: Retry.WHEN_SERVER_IS_BACK,
+    404: Retry.MAYBE,  # somebody may have deleted the node: then the run is sent again
+    500: Retry.MAYBE,
+    None: Retry.MAYBE,  # an app in this process raised an exception, which would be a 500
+}
 
 
 class RequestRefused(StorageError):
-    """The server answered that it will not do what it was asked.
+    """The server answered that it did not do what it was asked.
 
     Parameters
     ----------
     message, hint : str
         As in `TiledWriterError`.
     status : int, optional
-        HTTP status code of the answer; None where an in-process server raised instead.
+        HTTP status of the answer; None if an app in this process raised an exception instead.
     retry_after : float
-        Seconds that the server wants to be left alone for.
+        Seconds for which the server asks to be left alone.
     """
 
     def __init__(
@@ -153,13 +199,85 @@ class RequestRefused(StorageError):
         super().__init__(message, hint=hint)
         self.status = status
         self.retry_after = retry_after
-        self.uncertain = status in TRANSIENT
+        self.retry = _RETRY.get(status, Retry.NEVER)
+        # A 404 comes before anything is done. The others may come from a proxy, or late.
+        self.uncertain = self.retry is not Retry.NEVER and status != 404
 
     @property
     def about_content(self) -> bool:
-        """Whether the server may have refused what it was sent, rather than who sent it."""
-        return self.status in (None, 500)
+        """True if the server may have failed on the content of the request."""
+        return self.retry is Retry.MAYBE and self.uncertain
 
 
 class StorageUnsupported(RequestRefused):
-    """The server's database has no place for a type or a value; the data go elsewhere."""
+    """The server cannot store a type or a value: it has to be stored in another form."""
+
+
+# -- errors of httpx, Tiled and apps in this process ----------------------------------------------
+
+
+@contextmanager
+def mapped_errors(what: str) -> Iterator[None]:
+    """Raise exceptions from requests to Tiled as errors of this package, which pass unchanged.
+
+    Parameters
+    ----------
+    what : str
+        The request, for the message, such as "the request for run 'x'".
+
+    Raises
+    ------
+    RequestRefused
+        If the server answered with an error. Without a status for anything else that was raised:
+        an app in this process lets its own exceptions through.
+    ServerUnreachable
+        If there was no answer.
+    """
+    import httpx  # here, since pytest imports this package at its start
+
+    # With these no part of the request has left this machine.
+    never_sent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+    try:
+        yield
+    except TiledWriterError:
+        raise
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        raise RequestRefused(
+            f"Tiled answered {status} to {what}: {_detail(error.response).rstrip('.')}.",
+            hint=_HINTS.get(status, ""),
+            status=status,
+            retry_after=_retry_after(error.response),
+        ) from error
+    except httpx.HTTPError as error:
+        raise ServerUnreachable(
+            f"No answer from Tiled to {what}: {type(error).__name__} {error}.",
+            hint="Is the server up, and its address right?",
+            uncertain=not isinstance(error, never_sent),
+        ) from error
+    except Exception as error:
+        raise RequestRefused(f"Tiled failed on {what}: {type(error).__name__}: {error}") from error
+
+
+_HINTS = {
+    401: "Log in again, or give the client an API key.",
+    403: "The login or API key lacks a scope. Writing takes write:metadata, write:data and"
+    " create:node, and register for the files of detectors.",
+    404: "Is the address right, or was it deleted?",
+    413: "The server, or a proxy before it, takes no request of this size: lower batch_size.",
+    500: "The log of the server says why.",
+}
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(json.loads(response.content)["detail"]) or response.reason_phrase
+    except (ValueError, KeyError, TypeError):
+        return response.reason_phrase
+
+
+def _retry_after(response: httpx.Response) -> float:
+    try:
+        return float(response.headers["Retry-After"])
+    except (KeyError, ValueError):  # dates, which servers may send as well, are not read
+        return 0.0

@@ -1,13 +1,13 @@
-"""Fixtures for packages that test their plans and devices against a real Tiled server.
+"""Pytest fixtures for packages that test their plans and devices against a real Tiled server.
 
-A package that depends on this one has them without a line of configuration::
+pytest finds them wherever this package is installed; nothing has to be configured::
 
     def test_my_scan_is_stored(RE, tiled_client):
         (uid,) = RE(my_scan([detector], motor))
         assert len(tiled_client[uid]["primary"]["motor"].read()) == 10
 
-Nothing heavy is imported before a test asks for a fixture: pytest loads this module at every
-start, also in suites that never use it.
+Heavy modules are imported only when a test uses a fixture, because pytest loads this module in
+every suite, also in those that never do.
 """
 
 from __future__ import annotations
@@ -28,21 +28,20 @@ if TYPE_CHECKING:
     from . import TiledWriter
 
 TEARDOWN_TIMEOUT = 30.0
-"""Seconds that a fixture waits for what a test left behind, before the test is in error."""
+"""Seconds that the teardown of `RE` waits for tasks that the test has left running."""
 
 
 @pytest.fixture(scope="session")
 def tiled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleTiledServer]:
-    """A Tiled server with temporary storage, in this process, closed after the last test.
+    """Start a Tiled server in this process, with temporary storage; closed after the last test.
 
-    It may read every file that a test writes below ``tmp_path``, so that simulated detectors
-    can register theirs.
+    Simulated detectors may register files below ``tmp_path``, which the server is allowed to read.
     """
     from tiled.server import SimpleTiledServer
     from tiled.server.settings import get_settings
 
-    # Tiled has one set of settings a process: a new key would lock out the clients of any other
-    # app that a test suite runs in this process.
+    # Tiled has one set of settings for each process. A new key would lock out the clients of any
+    # other app that the test suite runs in this process.
     key = get_settings().single_user_api_key
     readable = [tmp_path_factory.getbasetemp()]
     with SimpleTiledServer(api_key=key, readable_storage=readable) as server:
@@ -51,9 +50,9 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleTil
 
 @pytest.fixture
 def tiled_client(tiled_server: SimpleTiledServer) -> Iterator[Container]:
-    """A client of `tiled_server`; runs that `RE` took are ``tiled_client[uid]``.
+    """Connect to `tiled_server`; a run that `RE` took is ``tiled_client[uid]``.
 
-    All tests of a session share the server: look runs up by uid, do not count them.
+    All tests of a session share the server, so look up runs by uid and do not count them.
     """
     from tiled.client import from_uri
 
@@ -66,7 +65,7 @@ def tiled_client(tiled_server: SimpleTiledServer) -> Iterator[Container]:
 def tiled_writer(
     tiled_client: Container, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TiledWriter]:
-    """A `TiledWriter` with the settings it has at a beamline, but for journals of its own."""
+    """Make a `TiledWriter` with default settings, except that its journals are temporary."""
     from . import TiledWriter
 
     with TiledWriter(tiled_client, journal_directory=tmp_path_factory.mktemp("journal")) as writer:
@@ -75,10 +74,9 @@ def tiled_writer(
 
 @pytest.fixture(name="RE")
 def run_engine(tiled_writer: TiledWriter) -> Iterator[RunEngine]:
-    """A `RunEngine` whose documents go to `tiled_writer`.
+    """Make a `RunEngine` that `tiled_writer` is subscribed to.
 
-    Its event loop and thread end with the test, which bluesky itself leaves to the end of the
-    process.
+    Its event loop and thread end with the test; bluesky would keep them until the process ends.
     """
     import asyncio
 
@@ -99,10 +97,10 @@ def run_engine(tiled_writer: TiledWriter) -> Iterator[RunEngine]:
 
 
 def _close_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """End a loop that runs in another thread, that thread, and whatever it still has to do.
+    """Cancel the tasks of a loop in another thread, and end its executor, the loop and the thread.
 
-    Tasks are cancelled and the executor is joined from inside: from here it would need
-    ``run_until_complete``, which fails where the test itself runs in an event loop.
+    The loop does this itself. ``run_until_complete``, to do it from here, fails if the test runs in
+    an event loop.
     """
     import asyncio
 

@@ -1,17 +1,18 @@
-"""The callback: puts the parts together, and is what a user has of them."""
+"""The callback that users subscribe: it puts the parts together."""
 
 from __future__ import annotations
 
-import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from functools import partial
+from html import escape
 from inspect import signature
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
-from event_model import DocumentRouter
+from event_model import DocumentNames, DocumentRouter
 from tiled.client import from_profile, from_uri
 from tiled.client.base import BaseClient
 
@@ -19,24 +20,25 @@ from .checks import log_problems
 from .consolidators import PathMap
 from .delivery import (
     CONNECTIONS,
+    Destination,
     Recovery,
-    RunDispatcher,
-    RunJob,
+    Router,
     RunManager,
     Sender,
     Settings,
     Status,
 )
-from .journal import Backup, JournalDirectory
+from .errors import InvalidDocument
+from .journal import JournalDirectory
 from .normalizer import RunNormalizer
-from .run import Known
+from .run import READY_BYTES, RunSettings
 from .sink import TiledSink, in_process
 
 BATCH_SIZE = 10_000
-"""Rows of a stream that are collected before they are stored, unless `flush_interval` is over."""
+"""Rows of a stream that are sent together, unless `flush_interval` is over before."""
 
 
-class TiledWriter(RunDispatcher):
+class TiledWriter(DocumentRouter):
     """Stores Bluesky runs in Tiled: ``RE.subscribe(TiledWriter(client))``.
 
     Several runs may be open at once. The data of each stream become columns of a table, and nodes
@@ -45,28 +47,29 @@ class TiledWriter(RunDispatcher):
     Parameters
     ----------
     client : tiled.client.base.BaseClient
-        The container in Tiled that gets the runs; its login needs the scopes to write.
+        The container in Tiled that gets the runs. Its login needs the scopes to write.
     normalizer : type, optional
-        `RunNormalizer` or a subclass, which brings old documents up to date. None passes documents
-        on as they are; `patches` and `spec_to_mimetype` are then ignored.
+        `RunNormalizer` or a subclass, which brings documents of any age up to date. With None they
+        are taken as they are, and `patches` and `spec_to_mimetype` are ignored.
     patches : dict of str to callable, optional
-        By document name, a function that mends documents of that kind before anything else.
+        By document name, a function that changes documents of that kind before anything else.
     spec_to_mimetype : dict of str to str, optional
         MIME types for the specs of old Resource documents, in addition to the known ones.
     backup_directory : str or Path, optional
         Directory for runs that could not be stored: a JSON Lines file each, named for its uid.
     backup_dictionary : MutableMapping, optional
-        The same in memory: a list of documents by uid. With either, an error of Tiled is logged
-        and does not reach the RunEngine.
+        The same in memory: a list of documents by uid. With either, errors of Tiled are logged
+        and do not reach the RunEngine.
     batch_size : int
-        Rows of a stream that are collected before they are stored. With 1 or less, every document
-        is in Tiled when the call returns, unless the server does not answer.
+        Rows of a stream that are sent together, unless `flush_interval` is over before. With 1 or
+        less the writer is *live*: rows are sent as soon as a connection is free, and no call waits
+        for that; call `flush` for data that must be in Tiled now.
     max_array_size : int
         Arrays of at most this many elements become list columns of the table; -1 for all. The
         default is 0: none, since Tiled's clients read list columns back as text.
     path_map : mapping of str to str, optional
         For a server that has the files of detectors in another place: from paths (or URIs) that
-        detectors write to, to where the server reads them, such as ``{"Z:/data": "/mnt/data"}``.
+        detectors write to, to those where the server reads them: ``{"Z:/data": "/mnt/data"}``.
         The original URIs are kept in the metadata of the nodes.
     validate : bool, optional
         Validate each run after its stop document. What does not agree with its files is logged,
@@ -80,17 +83,18 @@ class TiledWriter(RunDispatcher):
         Seconds that a stop document waits for its run to be stored, at most. A run that takes
         longer is stored in the background. With 0 it never waits.
     max_pending_bytes : int
-        Bytes of rows of a run in memory, about: one that has more drops them, and has its journal.
+        Bytes of rows of a run in memory, about. A run that has more drops them, and is stored from
+        its journal.
     journal_directory : str or Path, optional
-        Where documents are kept until Tiled has them: on a local disk. By default in the user's
-        state directory. None for no journal: then the calls raise what goes wrong, and the end of
-        the process loses what is not stored.
+        Directory on a local disk for documents that Tiled does not have yet; by default in the
+        user's state directory. None for no journal: calls then raise what goes wrong, and the end
+        of the process loses what is not stored.
 
     Raises
     ------
     DocumentError
-        From a call, if a document cannot be stored as it is; nothing of it was. Other documents,
-        streams and runs go on.
+        From a call, if a document cannot be stored; nothing of it was. Other documents, streams
+        and runs go on.
     StorageError
         From a call, if the run cannot be stored, and there is neither a journal nor a backup.
     """
@@ -114,6 +118,7 @@ class TiledWriter(RunDispatcher):
         max_pending_bytes: int = 64 * 2**20,
         journal_directory: str | Path | None = "default",
     ) -> None:
+        super().__init__()
         self.client = client
         self.patches = patches or {}
         self.spec_to_mimetype = spec_to_mimetype or {}
@@ -123,36 +128,28 @@ class TiledWriter(RunDispatcher):
         # An app in this process may have its catalog in memory, on the one connection of which
         # two requests at the same time get into each other's transactions.
         local = in_process(client)
-        sender = Sender(
-            TiledSink(client).healthy,
-            flush_interval,
-            connections=1 if local else CONNECTIONS,
-            exit_timeout=timeout,
-        )
-        settings = Settings(
-            new_sink=lambda limits: TiledSink(client, limits),
+        self.settings = Settings(
+            run=RunSettings(
+                batch_size=batch_size,
+                max_array_size=max_array_size,
+                path_map=PathMap(path_map or {}),
+                # About as much again may come in before the sender takes it.
+                ready_bytes=min(READY_BYTES, max_pending_bytes // 4),
+            ),
             normalizer=normalizer,
             patches=self.patches,
             spec_to_mimetype=self.spec_to_mimetype,
-            batch_size=batch_size,
-            max_array_size=max_array_size,
-            path_map=PathMap(path_map or {}),
-        )
-        journals = None
-        if journal_directory is not None:
-            default = journal_directory == "default"
-            journals = JournalDirectory(None if default else journal_directory)
-        store = RunManager(
-            settings,
-            sender,
-            str(client.uri).split("?")[0].rstrip("/"),
-            place=client.context if local else None,  # all apps have one address
-            journals=journals,
+            flush_interval=flush_interval,
             timeout=timeout,
             max_pending_bytes=max_pending_bytes,
-            to_the_end=local,
+            backup_directory=backup_directory,
+            backup_dictionary=backup_dictionary,
+            connections=1 if local else CONNECTIONS,
+            wait_for_close=local,
         )
-        super().__init__(store, write_through=batch_size <= 1)
+        self._manager = _new_manager(client, self.settings, journal_directory)
+        self._router = Router(self._manager)
+        self._event = self._router.event
         self._validate = bool(validate)
         if validate:
             warnings.warn(
@@ -160,10 +157,9 @@ class TiledWriter(RunDispatcher):
                 DeprecationWarning,
                 stacklevel=2,
             )
-        weakref.finalize(self, store.drop).atexit = False
-        _living.add(self)
+        weakref.finalize(self, self._manager.drop).atexit = False
         if not local:  # an app may be another one than that of the process that is gone
-            store.recover_soon()
+            self._manager.recover_soon()
 
     @classmethod
     def from_uri(cls, uri: str, **kwargs: Any) -> Self:
@@ -203,38 +199,112 @@ class TiledWriter(RunDispatcher):
         return f"<{type(self).__name__} to {self.client.uri}: {self.status}>"
 
     def _repr_html_(self) -> str:
-        return f"<b>{type(self).__name__}</b> to {self._store.server}{self.status._repr_html_()}"
+        address = escape(_address(self.client))
+        return f"<b>{type(self).__name__}</b> to {address}{self.status._repr_html_()}"
 
-    def _new_backup(self, uid: str) -> Backup | None:
-        if self.backup_directory is None and self.backup_dictionary is None:
-            return None
-        return Backup(uid, self.backup_directory, self.backup_dictionary)
+    # -- documents ------------------------------------------------------------------------------
 
-    def _on_stored(self, run: RunJob) -> None:
-        if self._validate:
-            log_problems(run.uid, cast(Any, self.client)[run.uid], self.ignore_errors)
+    def __call__(self, name: str, doc: Any, validate: bool = False) -> tuple[str, Any]:
+        """Store a document of any kind.
+
+        The document is not changed, and may change afterwards. `validate` is accepted for
+        compatibility with `DocumentRouter`.
+        """
+        if name == "event":
+            self._event(doc)
+            return name, doc
+        if name not in DocumentNames.__members__:
+            raise InvalidDocument(
+                f"There is no kind of document called {name!r}.",
+                hint=f"There are {', '.join(DocumentNames.__members__)}.",
+            )
+        return super().__call__(name, doc, validate)
+
+    def start(self, doc: Any) -> None:
+        """Open a run."""
+        self._router.start(doc)
+
+    def stop(self, doc: Any) -> None:
+        """Store what is left of a run, and close it; wait for that, `timeout` seconds at most."""
+        job = self._router.stop(doc)
+        if self._validate and job is not None and job.life.stored:
+            log_problems(job.uid, self.client[job.uid], self.ignore_errors)
+
+    def descriptor(self, doc: Any) -> None:
+        """Open a stream of a run, or update its configuration."""
+        self._router.descriptor(doc)
+
+    def event(self, doc: Any) -> Any:
+        """Store an event."""
+        self._event(doc)
+
+    def event_page(self, doc: Any) -> Any:
+        """Store a page of events."""
+        self._router.of_descriptor("event_page", doc)
+
+    def bulk_events(self, doc: Any) -> None:
+        """Store events as they were grouped before there were pages."""
+        self._router.bulk_events(doc)
+
+    def resource(self, doc: Any) -> None:
+        """Take a resource."""
+        self._router.resource("resource", doc)
+
+    def stream_resource(self, doc: Any) -> None:
+        """Take a stream resource."""
+        self._router.resource("stream_resource", doc)
+
+    def datum(self, doc: Any) -> Any:
+        """Take a datum."""
+        self._router.of_resource("datum", doc)
+
+    def datum_page(self, doc: Any) -> None:
+        """Take a page of datums."""
+        self._router.of_resource("datum_page", doc)
+
+    def bulk_datum(self, doc: Any) -> None:
+        """Take datums as they were grouped before there were pages."""
+        self._router.bulk_datum(doc)
+
+    def stream_datum(self, doc: Any) -> None:
+        """Take a stream datum."""
+        self._router.of_descriptor("stream_datum", doc)
+
+    def announce(self, uid: str, documents: Callable[[], Iterable[tuple[str, Any]]]) -> None:
+        """Tell beforehand which documents of a run will come, in case that Tiled holds some of it.
+
+        Without it, and without a journal, a run that Tiled holds in part is set aside.
+
+        Parameters
+        ----------
+        uid : str
+            Uid of the run.
+        documents : callable
+            Returns all of its documents; called only if Tiled holds the run already.
+        """
+        self._manager.announce(uid, documents)
 
     # -- what the user wants to know ------------------------------------------------------------
 
     @property
     def status(self) -> Status:
-        """What the writer is at."""
-        return self._store.status
+        """The status of the writer."""
+        return self._manager.status
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Store all that was taken so far.
+        """Wait until Tiled has all that was taken so far.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds to wait, at most; by default as `TiledWriter` was told.
+            Seconds to wait, at most; by default `timeout` of the writer.
 
         Returns
         -------
         bool
-            Whether all of it is in Tiled, but for runs that were set aside.
+            True if it has all of it, except for runs that were set aside.
         """
-        return self._store.flush(timeout)
+        return self._manager.flush(timeout)
 
     def wait_for(self, uid: str, timeout: float | None = None) -> bool:
         """Wait until a run is stored to its end.
@@ -244,19 +314,19 @@ class TiledWriter(RunDispatcher):
         uid : str
             Uid of the run.
         timeout : float, optional
-            Seconds to wait, at most; by default as `TiledWriter` was told.
+            Seconds to wait, at most; by default `timeout` of the writer.
 
         Returns
         -------
         bool
-            Whether it is; True for a run of which this writer knows nothing more.
+            True if it is, and for a run that this writer does not know any more.
 
         Raises
         ------
         StorageError
             If the run was set aside.
         """
-        return self._store.wait_for(uid, timeout)
+        return self._manager.wait_for(uid, timeout)
 
     def recover(self, timeout: float | None = None) -> list[Recovery]:
         """Store the runs that other processes left, and those that this one has set aside.
@@ -269,14 +339,14 @@ class TiledWriter(RunDispatcher):
         Returns
         -------
         list of Recovery
-            What became of each; nothing of runs whose process is still there.
+            What became of each. Runs whose process is still there are left to it.
 
         Raises
         ------
         StorageError
             If there is no journal to recover anything from.
         """
-        return self._store.recover(timeout)
+        return self._manager.recover(timeout)
 
     def close(self, timeout: float | None = None) -> bool:
         """Store all that was taken, and take no more.
@@ -287,15 +357,15 @@ class TiledWriter(RunDispatcher):
         Parameters
         ----------
         timeout : float, optional
-            Seconds that this takes, at most; by default as `TiledWriter` was told.
+            Seconds that this takes, at most; by default `timeout` of the writer.
 
         Returns
         -------
         bool
-            Whether all of it is in Tiled, but for runs that were set aside.
+            True if it has all of it, except for runs that were set aside.
         """
-        self._routes.clear()
-        return self._store.close(timeout)
+        self._router.clear()
+        return self._manager.close(timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -308,26 +378,23 @@ class TiledWriter(RunDispatcher):
     ) -> None:
         self.close()
 
-    # -- for replays ----------------------------------------------------------------------------
 
-    def _announce(self, uid: str, documents: Callable[[], Iterable[tuple[str, Any]]]) -> None:
-        """Know all documents of a run before its start, in case that Tiled holds some of it."""
-        self._store.announce(uid, documents)
-
-    def _count(self, documents: Callable[[], Iterable[tuple[str, Any]]]) -> Known:
-        """How many rows documents make here."""
-        return self._store.count(documents)
-
-
-_living: weakref.WeakSet[TiledWriter] = weakref.WeakSet()
-
-
-def _leave_to_parent() -> None:
-    """In a child process: the runs are the parent's, and so are the thread and its locks."""
-    for writer in list(_living):
-        writer._routes.clear()
-        writer._store.leave_to_parent()
+def _new_manager(
+    client: BaseClient, settings: Settings, journal_directory: str | Path | None
+) -> RunManager:
+    sender = Sender(
+        TiledSink(client).healthy,
+        settings.flush_interval,
+        connections=settings.connections,
+        exit_timeout=settings.timeout,
+    )
+    journals = None
+    if journal_directory is not None:
+        journals = JournalDirectory(None if journal_directory == "default" else journal_directory)
+    app = client.context if in_process(client) else None
+    destination = Destination(_address(client), app)
+    return RunManager(settings, partial(TiledSink, client), sender, destination, journals)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)
+def _address(client: BaseClient) -> str:
+    return str(client.uri).split("?")[0].rstrip("/")

@@ -312,7 +312,7 @@ def far_client(
     client: Container,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Container]:
-    """A client on a computer that has not the disks of the detectors."""
+    """A client on a computer without the disks of the detectors."""
     monkeypatch.setattr(stored_files, "_is_visible", lambda uri: False)
     if request.param == "in-process":
         yield client
@@ -374,6 +374,23 @@ def test_a_key_with_fewer_rows_than_there_were_events_is_named(
     ]
 
 
+def test_a_key_that_is_called_like_a_table_does_not_say_how_many_rows_there_are(
+    client: Container, tmp_path: Path
+) -> None:
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", {"x": "number", "internal_img": external()})
+    resource = run.stream_resource("internal_img", hdf5()(tmp_path), HDF5, **DATASET)
+    run.stream_datum("primary", resource, 0, 6)
+    for i in range(8):
+        run.event("primary", {"x": i / 2})
+    run.stop()
+    emit(run.docs, TiledWriter(client))
+    assert validate_run(client[run.uid]) == [
+        Problem("primary", "internal_img", "it has 6 rows, but the stream has 8.")
+    ]
+
+
 def test_appended_rows_are_counted_by_datum(client: Container, tmp_path: Path) -> None:
     write = hdf5(np.concatenate([FRAMES, FRAMES]))
     parameters = {**DATASET, "join_method": "concat"}
@@ -420,7 +437,8 @@ def test_a_stop_document_that_counts_other_events_is_a_problem_of_the_stream(
 
 def test_a_run_without_stop_is_a_problem_of_the_run(client: Container) -> None:
     run = scalar_run()
-    emit(run.docs[:-1], TiledWriter(client, batch_size=1))
+    with TiledWriter(client) as writer:
+        emit(run.docs[:-1], writer)
     assert [str(problem) for problem in validate_run(client[run.uid])] == [
         "Run: it has no stop document."
     ]

@@ -1,4 +1,4 @@
-"""What Tiled holds is compared with the documents: nothing differs unless something is wrong."""
+"""Documents are compared with what Tiled holds: every difference is named, and nothing else."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Docs = list[tuple[str, dict[str, Any]]]
 
 
 def write(client: Container, docs: Docs, **options: Any) -> None:
-    writer = TiledWriter(client, **options)
-    for name, doc in docs:
-        writer(name, doc)
+    with TiledWriter(client, **options) as writer:
+        for name, doc in docs:
+            writer(name, doc)
 
 
 def differences(client: Container, run: RunBuilder, docs: Docs | None = None) -> list[str]:
@@ -82,7 +82,7 @@ def test_rows_measured_again_after_a_pause(client: Container) -> None:
     assert differences(client, run) == []
 
 
-def test_more_misfits_than_are_noted(client: Container) -> None:
+def test_more_deviations_than_are_noted(client: Container) -> None:
     array = data_key("array", [2], dtype_numpy="<f8")
     run = RunBuilder()
     run.start()
@@ -214,7 +214,7 @@ def test_run_that_is_not_there(client: Container) -> None:
 
 def test_run_without_stop(client: Container) -> None:
     run = scalar_run(2)
-    write(client, run.docs[:-1], batch_size=1)
+    write(client, run.docs[:-1])
     assert differences(client, run) == ["Tiled has no stop document"]
     assert differences(client, run, run.docs[:-1]) == []
 

@@ -1,4 +1,4 @@
-"""Saved documents are read, whoever wrote them and whatever happened to the file."""
+"""Reading saved documents: every format, and files that are damaged or incomplete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from event_model import pack_event_page
 
 from bluesky_tiled_writer.cli.saved_documents import (
     Format,
-    RunIndex,
     SavedDocuments,
     read_documents,
 )
@@ -141,10 +140,10 @@ def test_torn_end_is_reported_and_what_comes_before_is_read(
     assert [len(list(saved)), saved.torn] == [len(docs) - 1, True]
     assert found == docs[:-1]
     assert str(path) in problem
-    assert "is no whole document" in problem
+    assert "the last document is incomplete" in problem
 
 
-def test_unreadable_line_is_named_and_costs_only_itself(tmp_path: Path) -> None:
+def test_unreadable_line_is_reported_and_skipped(tmp_path: Path) -> None:
     docs = scalar_run().docs
     path = as_peers_backup(docs, tmp_path)
     lines = path.read_bytes().splitlines(keepends=True)
@@ -153,8 +152,8 @@ def test_unreadable_line_is_named_and_costs_only_itself(tmp_path: Path) -> None:
     path.write_bytes(b"".join(lines))
     found, problems = read(path)
     assert found == [docs[0], docs[1], docs[3], docs[5]]
-    assert f"{path}: line 3 is no JSON" in problems[0]
-    assert f"{path}: line 5 holds no name with a document." in problems[1]
+    assert f"{path}: line 3 is not JSON" in problems[0]
+    assert f"{path}: line 5 is not a name with a document." in problems[1]
     assert len(problems) == 2
 
 
@@ -165,7 +164,7 @@ def test_last_line_without_newline_is_read(tmp_path: Path) -> None:
     assert read(path) == (docs, [])
 
 
-def test_damage_in_a_journal_costs_only_that_document(tmp_path: Path) -> None:
+def test_damage_in_a_journal_loses_only_that_document(tmp_path: Path) -> None:
     docs = scalar_run().docs
     path = as_journal(docs, tmp_path)
     data = bytearray(path.read_bytes())
@@ -176,14 +175,14 @@ def test_damage_in_a_journal_costs_only_that_document(tmp_path: Path) -> None:
     assert "a document is damaged" in problem
 
 
-def test_damage_in_msgpack_costs_what_follows(tmp_path: Path) -> None:
+def test_damage_in_msgpack_loses_what_follows(tmp_path: Path) -> None:
     docs = scalar_run().docs
     path = as_suitcase_msgpack(docs, tmp_path)
     end = sum(len(msgpack.packb(pair)) for pair in docs[:3])
     path.write_bytes(path.read_bytes()[:end] + b"\x92\xc1" + path.read_bytes()[end:])
     found, (problem,) = read(path)
     assert found == docs[:3]
-    assert f"{path}: byte {end} and what follows is no msgpack" in problem
+    assert f"{path}: byte {end} and what follows is not msgpack" in problem
 
 
 RECORDS = np.array([(1, [2.5, 3.5])], dtype=[("a", "<i4"), ("b", "<f8", (2,))])
@@ -206,7 +205,9 @@ NESTED = np.zeros(2, dtype=[("a", [("b", ">i2"), ("c", "<U3")])])
     ],
     ids=repr,
 )
-def test_arrays_of_suitcase_msgpack_come_back(value: Any, tmp_path: Path) -> None:
+def test_arrays_in_suitcase_msgpack_are_read_as_msgpack_numpy_reads_them(
+    value: Any, tmp_path: Path
+) -> None:
     run = RunBuilder()
     run.start()
     run.descriptor("primary", {"x": data_key("array", [3])})
@@ -233,21 +234,21 @@ def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
     assert "pickled" in problem
 
 
-def test_numpy_values_of_a_journal_come_back(tmp_path: Path) -> None:
+def test_numpy_values_in_a_journal_are_read(tmp_path: Path) -> None:
     run = scalar_run(1)
     run.docs[2][1]["data"]["x"] = np.arange(3)
     found, _ = read(as_journal(run.docs, tmp_path))
     assert np.array_equal(found[2][1]["data"]["x"], np.arange(3))
 
 
-def test_nan_of_json_lines_is_read(tmp_path: Path) -> None:
+def test_nan_in_json_lines_is_read(tmp_path: Path) -> None:
     path = tmp_path / "nan.jsonl"
     path.write_text('["event", {"data": {"x": NaN}}]\n')
     ((_, doc),), _ = read(path)
     assert np.isnan(doc["data"]["x"])
 
 
-def test_format_is_told_by_what_the_file_begins_with(tmp_path: Path) -> None:
+def test_format_is_recognised_by_the_first_bytes(tmp_path: Path) -> None:
     docs = scalar_run().docs
     for save, expected in (
         (as_journal, Format.JOURNAL),
@@ -258,20 +259,20 @@ def test_format_is_told_by_what_the_file_begins_with(tmp_path: Path) -> None:
         assert SavedDocuments(path).format is expected
 
 
-def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_other_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(UnreadableFile, match=r"image\.png is no file of saved documents"):
+    with pytest.raises(UnreadableFile, match=r"image\.png is not a file of saved documents"):
         read_documents(path)
 
 
-def test_notes_in_a_journal_are_no_documents(tmp_path: Path) -> None:
+def test_notes_in_a_journal_are_skipped(tmp_path: Path) -> None:
     docs = scalar_run().docs
     assert read(as_journal([*docs, ("note", "stopped")], tmp_path)) == (docs, [])
 
 
 @pytest.mark.parametrize("name", ["absent.jsonl", "."])
-def test_file_that_cannot_be_opened_is_an_error_of_ours(name: str, tmp_path: Path) -> None:
+def test_file_that_cannot_be_opened_raises_our_error(name: str, tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match="cannot be read"):
         read_documents(tmp_path / name)
 
@@ -282,52 +283,14 @@ def test_empty_file_has_no_documents(tmp_path: Path) -> None:
     assert read(path) == ([], [])
 
 
-def test_problems_are_logged_if_nobody_asks(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_problems_are_logged_by_default(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text("{]\n")
     assert list(read_documents(path)) == []
-    assert "line 1 is no JSON" in caplog.text
+    assert "line 1 is not JSON" in caplog.text
 
 
-def test_documents_are_told_apart_by_run() -> None:
-    one, two = RunBuilder(), RunBuilder()
-    for run in (one, two):
-        run.start()
-        run.descriptor("primary", {"x": "number", "i": data_key("array", [2], external="OLD:")})
-        run.event("primary", {"x": 1})
-        run.event_page("primary", [{"x": 1}])
-        resource = run.stream_resource("i", "file://localhost/f.h5")
-        run.stream_datum("primary", resource, 0, 1)
-        run.add("resource", {"uid": f"r{run.uid}", "run_start": run.uid})
-        run.add("datum", {"resource": f"r{run.uid}"})
-        run.add("bulk_datum", {"resource": f"r{run.uid}"})
-        run.add("bulk_events", {"primary": [run.docs[2][1]]})
-        run.stop()
-    index = RunIndex()
-    for first, second in zip(one.docs, two.docs, strict=True):
-        assert index.run_of(*first) == one.uid
-        assert index.run_of(*second) == two.uid
-
-
-@pytest.mark.parametrize(
-    ("name", "doc"),
-    [
-        ("event", {"descriptor": "unknown"}),
-        ("event", {}),
-        ("start", {"uid": 5}),
-        ("descriptor", {"uid": [1], "run_start": {}}),
-        ("resource", {"uid": "without a run"}),
-        ("bulk_events", {}),
-        ("nonsense", {"descriptor": ["x"]}),
-    ],
-)
-def test_document_of_no_known_run(name: str, doc: dict[str, Any]) -> None:
-    assert RunIndex().run_of(name, doc) is None
-
-
-def test_page_that_is_larger_than_a_buffer(tmp_path: Path) -> None:
+def test_page_larger_than_the_read_buffer_is_read(tmp_path: Path) -> None:
     run = scalar_run(0)
     run.descriptor("wide", {"a": data_key("array", [2**20], dtype_numpy="<f8")})
     events = [run.event("wide", {"a": np.full(2**20, i, "f8")})[1] for i in range(3)]

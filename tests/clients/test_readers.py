@@ -18,7 +18,7 @@ from tiled.queries import Key
 from tree import clients_without
 
 from bluesky_tiled_writer import TiledWriter
-from bluesky_tiled_writer.schema.data_key import MAX_COLUMNS
+from bluesky_tiled_writer.schema import MAX_COLUMNS
 
 pytest.importorskip("bluesky_tiled_plugins")
 pytestmark = pytest.mark.plugins
@@ -326,8 +326,9 @@ def test_ragged_rows_can_be_read(client: Container) -> None:
 
 def test_a_run_that_has_not_stopped_reads_as_far_as_it_is(client: Container) -> None:
     run = scalar_run()
-    writer = TiledWriter(client, batch_size=1)
+    writer = TiledWriter(client)
     emit(run.docs[:-1], writer)
+    assert writer.flush()
     assert len(client[run.uid]["primary"].read()["x"]) == 3
     emit(run.docs[-1:], writer)
 
@@ -393,6 +394,21 @@ def test_some_columns_of_a_wide_stream_can_be_read(client: Container, wide: RunB
     assert list(stream["internal/events/key_001"].read()) == [0.001, 1.001]
     assert list(stream["key_002"].read()) == [0.002, 1.002]
     assert set(stream.read(["key_000", "seq_num"])) == {"key_000", "seq_num"}
+
+
+def test_a_key_that_is_called_like_a_table_is_none_of_the_tables(client: Container) -> None:
+    run = RunBuilder()
+    run.start()
+    keys = {**dict.fromkeys(KEYS, "number"), "internal_trace": data_key("array", [2])}
+    run.descriptor("primary", keys)
+    run.event("primary", {**dict.fromkeys(KEYS, 0.5), "internal_trace": [1.0, 2.0]})
+    run.stop()
+    emit(run.docs, TiledWriter(client))
+
+    stream = client[run.uid]["primary"]
+    assert sorted(stream.base) == ["internal_0", "internal_1", "internal_trace"]
+    assert len(stream["internal/events"].read()) == 1
+    assert stream["internal_trace"].read().tolist() == [[1.0, 2.0]]
 
 
 def test_a_wide_run_is_valid(client: Container, wide: RunBuilder) -> None:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import pytest
-import tifffile
-from external_files import BYTES, HDF5, NPY, TIFF, Document, datum, descriptor, names, resource
-from tiled.ndslice import NDSlice
+from external_files import BYTES, HDF5, TIFF, Document, datum, descriptor, names, resource
 from tiled.structures.data_source import Asset
 
 from bluesky_tiled_writer.consolidators import consolidator_factory
@@ -173,52 +168,6 @@ def test_a_file_is_registered_once() -> None:
     assert names(consolidator) == ["0"]
     assert consolidator.shape == (3, 4, 4)
     assert len(consolidator.notes) == 1
-
-
-# -- and Tiled reads them -------------------------------------------------------------------------
-
-FRAMES = np.arange(4 * 2 * 3 * 5, dtype="<u2").reshape(4, 2, 3, 5)
-"""Of 4 datums, 2 frames each, 3 x 5 pixels."""
-
-
-@pytest.mark.parametrize(
-    ("mimetype", "per_file", "parameters"),
-    [
-        pytest.param(TIFF, 2, {"template": "{:d}.tif"}, id="a datum in a TIFF"),
-        pytest.param(TIFF, 1, {"template": "{:d}.tif", "multiplier": 2}, id="a frame in a TIFF"),
-        pytest.param(
-            TIFF, 1, {"template": "{:d}.tif", "chunk_shape": [1, 3, 5]}, id="the same, by chunks"
-        ),
-        pytest.param(NPY, 2, {}, id="a datum in a NPY"),
-        pytest.param(HDF5, 4, {"dataset": "/x", "join_method": "stack"}, id="two HDF5"),
-    ],
-)
-def test_tiled_reads_what_the_files_hold(
-    mimetype: str, per_file: int, parameters: Document, tmp_path: Path
-) -> None:
-    frames = FRAMES.reshape(-1, per_file, 3, 5)
-    uris = [f"file://localhost{tmp_path}/"] * 2
-    if mimetype == HDF5:
-        uris = [f"{uris[0]}{name}.h5" for name in "ab"]
-        for name, half in zip("ab", np.split(FRAMES, 2), strict=True):
-            with h5py.File(tmp_path / f"{name}.h5", "w") as file:
-                file["x"] = half
-    elif mimetype == NPY:
-        uris = [uris[0] + "n"] * 2
-        for number, array in enumerate(frames):
-            np.save(tmp_path / f"n_{number}.npy", array)
-    else:
-        for number, array in enumerate(frames):
-            tifffile.imwrite(tmp_path / f"{number}.tif", array.squeeze())
-    consolidator = consolidator_factory(
-        resource(mimetype, uris[0], **parameters), descriptor([2, 3, 5], dtype_numpy="<u2")
-    )
-    consolidator.consume_stream_datum(datum(0, 2))
-    consolidator.update_from_stream_resource(resource(mimetype, uris[1], "2", **parameters))
-    consolidator.consume_stream_datum(datum(2, 4, uid="2"))
-    adapter = consolidator.init_adapter()
-    assert np.array_equal(adapter.read(), FRAMES)
-    assert np.array_equal(adapter.read(NDSlice(2, 1)), FRAMES[2, 1])
 
 
 def test_no_adapter_for_a_type_that_only_the_server_knows() -> None:

@@ -471,3 +471,30 @@ def test_own_image_format_needs_a_name_only() -> None:
     )
     consolidator.consume_stream_datum(datum(0, 1))
     assert names(consolidator) == ["0.cbf"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "declared", "words"),
+    [
+        ({"mimetype": ["x"]}, {}, "mimetype is"),
+        ({"uri": None}, {}, "uri is None"),
+        ({"data_key": 7}, {}, "data_key is 7"),
+        ({"parameters": [1]}, {}, "parameters are"),
+        ({}, {"shape": [[4]]}, "shape is"),
+        ({}, None, "its data key is 'array'"),
+    ],
+)
+def test_fields_of_another_kind_are_named(changes: Document, declared: Any, words: str) -> None:
+    files = {**resource(HDF5, dataset="/x"), **changes}
+    stream = (
+        {"data_keys": {"det": "array"}}
+        if declared is None
+        else descriptor(**{"shape": [4], **declared})
+    )
+    with pytest.raises(InvalidDocument, match=words):
+        consolidator_factory(files, stream)
+
+
+def test_dims_of_another_kind_are_none() -> None:
+    made = consolidator_factory(resource(HDF5, dataset="/x"), descriptor([4], dims=7))
+    assert made.structure().dims is None

@@ -10,30 +10,18 @@ from hypothesis import strategies as st
 from tiled.client.container import Container
 from tree import read_arrow
 
-from bluesky_tiled_writer.delivery.pipeline import Settings
-from bluesky_tiled_writer.delivery.recovery import settings_for
 from bluesky_tiled_writer.delivery.run_job import RunJob
 from bluesky_tiled_writer.delivery.sender import Sender
-from bluesky_tiled_writer.errors import (
-    DocumentsIncomplete,
-    OutOfStep,
-    RunComplete,
-    RunExists,
-    ServerUnreachable,
-)
-from bluesky_tiled_writer.journal import JournalDirectory
+from bluesky_tiled_writer.delivery.settings import Settings
+from bluesky_tiled_writer.journal import JournalDirectory, JournalFile
 from bluesky_tiled_writer.journal.durability import DocumentCopies
+from bluesky_tiled_writer.run.settings import RunSettings
 from bluesky_tiled_writer.run.steps import (
-    AppendRows,
-    CheckHeld,
-    CreateRun,
-    ExtendArray,
     Sink,
-    Step,
-    UpdateMetadata,
 )
 from bluesky_tiled_writer.schema.limits import ServerLimits
 from bluesky_tiled_writer.sink import TiledSink
+from bluesky_tiled_writer.testing import MemoryServer
 
 SERVER = "a server"
 
@@ -61,82 +49,15 @@ class World(Protocol):
     def stopped(self, uid: str) -> bool: ...
 
 
-class MemoryWorld:
-    """A server that holds what steps say, and fails when it is told to."""
-
-    def __init__(self) -> None:
-        self.faults: list[str] = []
-        self.runs: dict[str, dict[str, Any]] = {}
-        self.nodes: dict[tuple[str, ...], list[Any]] = {}
-
-    def new_sink(self, limits: ServerLimits) -> Sink:
-        return MemorySink(self)
-
-    def healthy(self) -> bool:
-        return True
-
-    def rows(self, uid: str) -> list[Row]:
-        return self.nodes.get((uid, "primary", "internal"), [])
+class MemoryWorld(MemoryServer):
+    """A server in memory, read as `World` is."""
 
     def image(self, uid: str) -> list[Any]:
-        return [row.tolist() for row in self.nodes.get((uid, "primary", "image"), [])]
+        node = self.node(uid, "primary", "image")
+        return [] if node is None else np.asarray(node.read()).tolist()
 
     def stopped(self, uid: str) -> bool:
         return "stop" in self.runs.get(uid, {})
-
-
-class MemorySink:
-    """Carries out steps as a sink has to: a row that is there is not stored again."""
-
-    def __init__(self, world: MemoryWorld) -> None:
-        self.world = world
-
-    def execute(self, step: Step) -> None:
-        fault = self.world.faults.pop() if self.world.faults else ""
-        if fault == "before":
-            raise ServerUnreachable("lost on the way there")
-        self._act(step)
-        if fault == "after":
-            raise ServerUnreachable("lost on the way back")
-
-    def settle(self) -> None:
-        pass
-
-    def _act(self, step: Step) -> None:
-        match step:
-            case CreateRun():
-                run = self.world.runs.setdefault(step.uid, dict(step.metadata))
-                if run["start"] != step.metadata["start"]:
-                    raise RunExists(step.uid)
-                if "stop" in run:
-                    raise RunComplete(step.uid)
-            case UpdateMetadata() if step.stream is None:
-                self.world.runs[step.run].update(step.values)
-            case CheckHeld():
-                self._check_held(step)
-            case AppendRows():
-                self._append(step.node.path, step.start, step.table.to_pylist())
-            case ExtendArray():
-                self._append(step.node.path, step.start, list(step.block))
-            case _:
-                pass
-
-    def _check_held(self, step: CheckHeld) -> None:
-        known = step.documents().rows if step.documents else {}
-        for path, rows in self.world.nodes.items():
-            if path[0] == step.run and len(rows) > known.get(path[1], 0):
-                raise DocumentsIncomplete("not to be deleted")
-
-    def _append(self, path: tuple[str, ...], start: int, rows: list[Any]) -> None:
-        there = self.world.nodes.setdefault(path, [])
-        if start > len(there):
-            raise OutOfStep("rows are missing")
-        for row_number, row in enumerate(rows, start):
-            if row_number == len(there):
-                there.append(row)
-            elif not np.all(there[row_number] == row):
-                del self.world.nodes[path]
-                raise OutOfStep("other rows")
 
 
 class TiledWorld:
@@ -188,34 +109,33 @@ class Process:
 
     def __init__(self, world: World, journals: JournalDirectory, max_pending_bytes: int) -> None:
         self.now = 0.0
+        self.world = world
         self.sender = Sender(world.healthy, 1.0, connections=1, clock=lambda: self.now)
         self.sender._run = lambda: None  # type: ignore[method-assign]
-        self.settings = Settings(world.new_sink, batch_size=4)
+        self.settings = Settings(
+            run=RunSettings(batch_size=4, ready_bytes=max_pending_bytes // 4),
+            max_pending_bytes=max_pending_bytes,
+        )
         self.journals = journals
-        self.max_pending_bytes = max_pending_bytes
         self.runs: list[RunJob] = []
 
     def open(self, uid: str) -> RunJob:
         journal = self.journals.create(uid, SERVER, {"max_array_size": 0})
-        run = RunJob(
-            uid,
-            self.settings,
-            self.sender,
-            DocumentCopies(uid, journal),
-            max_pending_bytes=self.max_pending_bytes,
-        )
-        self._add(run)
-        return run
+        return self._add(uid, self.settings, journal)
 
     def recover(self) -> None:
         for journal in self.journals.orphans(SERVER):
-            settings = settings_for(self.settings, journal)
-            uid = journal.header.uid
-            self._add(RunJob(uid, settings, self.sender, DocumentCopies(uid, journal), orphan=True))
+            settings = self.settings.with_journal_options(journal.header.options)
+            self._add(journal.header.uid, settings, journal, orphan=True)
 
-    def _add(self, run: RunJob) -> None:
+    def _add(
+        self, uid: str, settings: Settings, journal: JournalFile, *, orphan: bool = False
+    ) -> RunJob:
+        copies = DocumentCopies(uid, journal)
+        run = RunJob(uid, settings, self.world.new_sink, self.sender, copies, orphan=orphan)
         self.runs.append(run)
         self.sender.add(run)
+        return run
 
     def turn(self) -> None:
         self.now += 2.0

@@ -9,45 +9,44 @@ from typing import Any
 import pytest
 from documents import Pair, RunBuilder, data_key
 
+from bluesky_tiled_writer.delivery.run_life import RunState
 from bluesky_tiled_writer.errors import NotStored
 from bluesky_tiled_writer.journal import JournalDirectory
-from bluesky_tiled_writer.run.steps import AppendRows, Sink, Step
-from bluesky_tiled_writer.schema.limits import ServerLimits
-from delivery.model import MemorySink, MemoryWorld, Process
+from delivery.model import MemoryWorld, Process
 
 ROWS = 60
 
 
-def test_what_came_while_the_journal_was_read_is_stored_before_what_it_did_not_take(
+def test_a_run_whose_journal_fails_while_rows_come_from_it_is_set_aside_and_the_caller_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docs = run_of(ROWS)
-    third = len(docs) // 3
-
-    def meanwhile() -> None:
-        """The journal was opened for reading already."""
-        send(docs[third : 2 * third])
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "write", disk_full)
-            send(docs[2 * third :])
-
-    world = WorldWithMeanwhile(meanwhile)
+    world = MemoryWorld()
     process = Process(world, JournalDirectory(tmp_path), max_pending_bytes=500)
     run = process.open(docs[0][1]["uid"])
+    for name, doc in docs[:30]:
+        run.take(name, doc)
+    assert run.life.behind
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", disk_full)
+        with pytest.raises(NotStored, match=r"from its journal, which failed.*No space left"):
+            run.take(*docs[30])
+    assert run.life.state is RunState.SET_ASIDE
+    with pytest.raises(NotStored):  # every time: nothing else has these documents
+        run.take(*docs[31])
+    with pytest.raises(NotStored):
+        run.take(*docs[-1])
+    process.turn()
+    assert run.life.state is RunState.RELEASED
+    assert not world.stopped(run.uid)
 
-    def send(pairs: list[Pair]) -> None:
-        for name, doc in pairs:
-            run.take(name, doc)
-
-    send(docs[:third])
-    assert run.behind
+    later = Process(world, JournalDirectory(tmp_path), max_pending_bytes=500)
+    later.recover()
     for _ in range(5):
-        process.turn()
+        later.turn()
+    assert [row["x"] for row in world.rows(run.uid)] == [*range(28)], "what the journal has"
+    later.kill()
     process.kill()
-
-    assert run.stored
-    assert run.copies.journal_failure is not None
-    assert [row["x"] for row in world.rows(run.uid)] == [*range(ROWS)]
 
 
 def test_long_texts_count_as_much_as_they_take(tmp_path: Path) -> None:
@@ -60,48 +59,9 @@ def test_long_texts_count_as_much_as_they_take(tmp_path: Path) -> None:
     run = process.open(builder.uid)
     for name, doc in builder.docs:
         run.take(name, doc)
-    assert run.behind
-    assert run.queue.nbytes == 0
+    assert run.life.behind
+    assert run.pending.nbytes == 0
     process.kill()
-
-
-def test_memory_is_bounded_when_the_journal_fails_while_rows_come_from_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bluesky_tiled_writer.delivery.catch_up.MOST_BEYOND", 5)
-    docs = run_of(ROWS)
-    process = Process(MemoryWorld(), JournalDirectory(tmp_path), max_pending_bytes=500)
-    run = process.open(docs[0][1]["uid"])
-    run._timeout = 0.0
-    for name, doc in docs[:30]:
-        run.take(name, doc)
-    assert run.behind
-    monkeypatch.setattr(os, "write", disk_full)
-    for name, doc in docs[30:35]:
-        run.take(name, doc)
-    with pytest.raises(NotStored, match="as much waits to be stored as memory may take"):
-        run.take(*docs[35])
-    process.kill()
-
-
-class WorldWithMeanwhile(MemoryWorld):
-    """Something happens while it stores the first rows."""
-
-    def __init__(self, meanwhile: Any) -> None:
-        super().__init__()
-        self.meanwhile = [meanwhile]
-
-    def new_sink(self, limits: ServerLimits) -> Sink:
-        return SinkWithMeanwhile(self)
-
-
-class SinkWithMeanwhile(MemorySink):
-    world: WorldWithMeanwhile
-
-    def _act(self, step: Step) -> None:
-        super()._act(step)
-        if isinstance(step, AppendRows) and self.world.meanwhile:
-            self.world.meanwhile.pop()()
 
 
 def run_of(rows: int) -> list[Pair]:

@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_given_up(self) -> None:
         for run in self.process.runs:
-            assert run.error is None
+            assert run.life.error is None
 
     def teardown(self) -> None:
         self.world.faults.clear()
@@ -143,7 +143,7 @@ class Machine(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never take trouble for one that does not go away: a machine may have nothing else."""
-    monkeypatch.setattr("bluesky_tiled_writer.delivery.sender.MAX_DELAYS", 10**6)
+    monkeypatch.setattr("bluesky_tiled_writer.delivery.attempts.MAX_DELAYS", 10**6)
 
 
 def run_machine(world: World, examples: int, steps: int) -> None:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
-import pyarrow as pa
 import pytest
 from conftest import RequestLog
-from documents import Document, Pair, RunBuilder, data_key, emit, scalar_run
+from documents import RunBuilder, data_key, emit, emit_one_by_one, scalar_run
 from tiled.client.container import Container
 from tiled.mimetypes import APACHE_ARROW_FILE_MIME_TYPE
 from tiled.serialization.table import serialize_arrow
 from tree import array_of, read_arrow, snapshot, stream_of
 
-from bluesky_tiled_writer import RunNormalizer, TiledWriter
+from bluesky_tiled_writer import RunNormalizer
 from bluesky_tiled_writer.delivery.recovery import Recovery
-from bluesky_tiled_writer.errors import DocumentsIncomplete, JournalError, StorageError
+from bluesky_tiled_writer.errors import (
+    JournalError,
+    StorageError,
+)
 from bluesky_tiled_writer.journal import JournalDirectory
 from delivery.helpers import MakeWriter, writers_of
-
-PATIENCE = 30.0
-OPTIONS = {"max_array_size": 0, "path_map": {}, "spec_to_mimetype": {}}
+from delivery.recoveries import (
+    OPTIONS,
+    PATIENCE,
+    assert_nothing_left,
+    assert_rich_run_stored,
+    column,
+    kill,
+    leave_journal,
+    rich_run,
+    store,
+    writes,
+)
 
 
 @pytest.fixture
@@ -33,83 +41,6 @@ def make_writer(client: Container, journals: Path) -> Iterator[MakeWriter]:
     """Make writers that flush when they are told to; they are closed after the test."""
     with writers_of(client, journals) as make:
         yield make
-
-
-def leave_journal(directory: Path, client: Container, docs: Sequence[Pair], **options: Any) -> None:
-    """Leave what a process leaves that is killed after it took these documents."""
-    server = options.pop("server", str(client.uri).split("?")[0].rstrip("/"))
-    journal = JournalDirectory(directory).create(docs[0][1]["uid"], server, OPTIONS | options)
-    for name, doc in docs:
-        journal.append(name, doc)
-    journal.close()
-
-
-def store(client: Container, docs: Sequence[Pair], **options: Any) -> None:
-    """Have Tiled hold what a process had stored of these documents when it was killed."""
-    with TiledWriter(client, journal_directory=None, **options) as writer:
-        emit(docs, writer)
-
-
-def kill(writer: TiledWriter) -> None:
-    """End a writer as the end of its process does: nothing more is sent."""
-    assert writer._store._sender.close(PATIENCE)
-    for run in writer._store._runs:
-        if run.copies.journal is not None:
-            run.copies.journal.close()
-        run.turn.end()
-    writer._store._closed = True
-
-
-def column(client: Container, uid: str, name: str = "n", stream: str = "primary") -> list[Any]:
-    return list(read_arrow(stream_of(client, uid, stream)["internal"])[name].to_pylist())
-
-
-def rich_run(stopped: bool = True) -> RunBuilder:
-    """Two streams, an array, a ragged array, a page, and a second descriptor."""
-    run = RunBuilder()
-    run.start(plan_name="scan", motors=["x"])
-    keys = {
-        "n": "integer",
-        "label": "string",
-        "image": data_key("array", [2], dtype_numpy="<i4"),
-        "spectrum": data_key("array", [None], dtype_numpy="<f8"),
-    }
-    run.descriptor("baseline", {"n": "integer"})
-    run.event("baseline", {"n": 100})
-    run.descriptor("primary", keys)
-    for i in range(5):
-        run.event("primary", rich_row(i))
-    run.event_page("primary", [rich_row(i) for i in range(5, 9)])
-    run.descriptor("primary", keys, configuration={"det": {"data": {"gain": 2}}})
-    run.event("primary", rich_row(9), seq_num=8)  # rewound
-    run.event("baseline", {"n": 101})
-    if stopped:
-        run.stop(num_events={"baseline": 2, "primary": 10})
-    return run
-
-
-def rich_row(i: int) -> Document:
-    return {"n": i, "label": f"row {i}", "image": [i, -i], "spectrum": [float(i)] * (1 + i % 3)}
-
-
-def assert_rich_run_stored(client: Container, uid: str) -> None:
-    assert column(client, uid) == [*range(10)]
-    assert column(client, uid, "seq_num") == [*range(1, 10), 8]
-    assert column(client, uid, "label") == [f"row {i}" for i in range(10)]
-    assert column(client, uid, "n", "baseline") == [100, 101]
-    stream = stream_of(client, uid)
-    assert array_of(stream["image"])["values"] == [[i, -i] for i in range(10)]
-    assert stream["spectrum"].read().tolist() == [[float(i)] * (1 + i % 3) for i in range(10)]
-    assert len(stream.metadata["_config_updates"]) == 1
-    assert client[uid].metadata["stop"]["num_events"] == {"baseline": 2, "primary": 10}
-
-
-def writes(requests: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(method, path.strip("/")) for method, path in requests if method != "GET"]
-
-
-def assert_nothing_left(journals: Path) -> None:
-    assert list(journals.iterdir()) == []
 
 
 # -- runs of processes that are gone --------------------------------------------------------------
@@ -372,7 +303,7 @@ def test_a_node_that_was_widened_before_the_end_of_the_process(
     for value in values:
         run.event("primary", {"n": value, "wave": [value, 0]})
     run.stop()
-    store(client, run.docs[:stored], batch_size=1)
+    store(client, run.docs[:stored], send=emit_one_by_one)
     for batch_size in (1, 10_000):
         leave_journal(journals, client, run.docs)
         (recovery,) = make_writer(batch_size=batch_size).recover()
@@ -460,194 +391,3 @@ def test_a_journal_that_lost_its_start_is_set_aside_with_what_to_do(
     assert "has lost its start document" in recovery.text
     assert "bluesky-tiled-writer export" in recovery.text
     assert path.exists()
-
-
-# -- the same run once more -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("batch_size", [1, 10_000])
-@pytest.mark.parametrize(("stored", "rows"), [(1, 0), (6, 3), (9, 6), (12, 11)])
-def test_a_replay_of_half_a_run_sends_the_other_half(
-    client: Container,
-    make_writer: MakeWriter,
-    journals: Path,
-    stored: int,
-    rows: int,
-    batch_size: int,
-) -> None:
-    run = rich_run()
-    store(client, run.docs[:stored])
-    writer = make_writer(batch_size=batch_size)
-    with rows_sent(client) as sent:
-        emit(run.docs, writer)
-        assert writer.flush()
-    assert_rich_run_stored(client, run.uid)
-    assert sum(sent) == 12 - rows
-    assert_nothing_left(journals)
-
-
-@contextmanager
-def rows_sent(client: Container) -> Iterator[list[int]]:
-    """Rows of tables that a client sends meanwhile, by request."""
-    rows: list[int] = []
-
-    def see(request: httpx.Request) -> None:
-        if "/table/partition/" in request.url.path:
-            rows.append(pa.ipc.open_file(request.content).read_all().num_rows)
-
-    hooks = client.context.http_client.event_hooks["request"]
-    hooks.append(see)
-    try:
-        yield rows
-    finally:
-        hooks.remove(see)
-
-
-@pytest.mark.parametrize("batch_size", [1, 10_000])
-def test_a_replay_of_a_finished_run_sends_nothing_and_says_so(
-    client: Container,
-    make_writer: MakeWriter,
-    journals: Path,
-    request_log: RequestLog,
-    caplog: pytest.LogCaptureFixture,
-    batch_size: int,
-) -> None:
-    run = rich_run()
-    store(client, run.docs)
-    before = snapshot(client[run.uid])
-    caplog.set_level(logging.INFO, "bluesky_tiled_writer")
-    caplog.clear()
-    writer = make_writer(batch_size=batch_size)
-    with request_log(client) as requests:
-        emit(run.docs, writer)
-        assert writer.flush()
-    assert writer.wait_for(run.uid)
-    assert writes(requests) == [("POST", "metadata")]
-    assert f"Run {run.uid} is already stored; nothing was sent." in caplog.text
-    assert snapshot(client[run.uid]) == before
-    assert_nothing_left(journals)
-
-
-def test_a_replay_of_fewer_rows_than_tiled_holds_changes_nothing(
-    client: Container, make_writer: MakeWriter, caplog: pytest.LogCaptureFixture
-) -> None:
-    run = rich_run()
-    store(client, run.docs[:9])
-    before = snapshot(client[run.uid])
-    writer = make_writer()
-    emit([*run.docs[:5], run.docs[-1]], writer)
-    with pytest.raises(DocumentsIncomplete, match="give 1 rows of the stream 'primary'"):
-        writer.wait_for(run.uid)
-    assert snapshot(client[run.uid]) == before
-    assert writer.status.set_aside.keys() == {run.uid}
-    assert "Nothing was changed there" in caplog.text
-
-
-def test_a_replay_that_lacks_the_first_rows_changes_nothing(
-    client: Container, make_writer: MakeWriter
-) -> None:
-    run = rich_run()
-    store(client, run.docs[:7])
-    before = snapshot(client[run.uid])
-    writer = make_writer()
-    emit([*run.docs[:4], *run.docs[6:8], run.docs[-1]], writer)
-    with pytest.raises(DocumentsIncomplete):
-        writer.wait_for(run.uid)
-    assert snapshot(client[run.uid]) == before
-
-
-def test_a_replay_without_a_journal_changes_nothing_that_it_may_not_have(
-    client: Container, make_writer: MakeWriter
-) -> None:
-    run = rich_run()
-    store(client, run.docs[:7])
-    before = snapshot(client[run.uid])
-    writer = make_writer(journal_directory=None)
-    with pytest.raises(DocumentsIncomplete, match="replay"):
-        emit(run.docs, writer)
-    assert snapshot(client[run.uid]) == before
-
-
-def test_rows_of_another_process_wait_for_the_stop_of_the_replay(
-    client: Container, make_writer: MakeWriter, journals: Path
-) -> None:
-    """Before that nobody knows whether the replay has them all."""
-    run = rich_run()
-    store(client, run.docs[:9])
-    before = snapshot(client[run.uid])
-    writer = make_writer()
-    emit(run.docs[:5], writer)
-    assert not writer.flush(), "which does not wait for what only the stop document brings"
-    emit(run.docs[5:-1], writer)
-    assert not writer.flush()
-    assert snapshot(client[run.uid]) == before
-    emit(run.docs[-1:], writer)
-    assert writer.wait_for(run.uid)
-    assert_rich_run_stored(client, run.uid)
-    assert_nothing_left(journals)
-
-
-@pytest.mark.parametrize("half", [1, 6, 9, 12])
-def test_a_run_that_was_stopped_for_its_dead_process_gets_its_other_half(
-    client: Container, make_writer: MakeWriter, journals: Path, half: int
-) -> None:
-    run = rich_run()
-    leave_journal(journals, client, run.docs[:half])
-    writer = make_writer()
-    (recovery,) = writer.recover()
-    assert recovery.text == "stored, and stopped, which it never was"
-    emit(run.docs, writer)
-    assert writer.wait_for(run.uid)
-    assert_rich_run_stored(client, run.uid)
-    assert client[run.uid].metadata == {"start": run.docs[0][1], "stop": run.docs[-1][1]}
-    assert_nothing_left(journals)
-
-
-def test_a_recovery_that_was_cut_off_at_its_very_end_sends_nothing(
-    client: Container, make_writer: MakeWriter, journals: Path, request_log: RequestLog
-) -> None:
-    run = rich_run(stopped=False)
-    leave_journal(journals, client, run.docs)
-    make_writer().recover()
-    docs = [*run.docs, ("stop", client[run.uid].metadata["stop"])]
-    before = snapshot(client[run.uid])
-    leave_journal(journals, client, docs)
-    writer = make_writer()
-    with request_log(client) as requests:
-        (recovery,) = writer.recover()
-    assert recovery == Recovery(run.uid, True, "was stored already")
-    assert writes(requests) == [("POST", "metadata")]
-    assert snapshot(client[run.uid]) == before
-
-
-@pytest.mark.parametrize(
-    ("halves", "rows"), [((6, 13), 10), ((13, 6), 10), ((6, 6), 2), ((14, 14), 10), ((14, 6), 10)]
-)
-def test_two_journals_of_one_run_are_stored_as_one(
-    client: Container, make_writer: MakeWriter, journals: Path, halves: tuple[int, int], rows: int
-) -> None:
-    """Such as that of a process that was killed, and that of a replay that was."""
-    run = rich_run()
-    for number in halves:
-        leave_journal(journals, client, run.docs[:number])
-    recoveries = make_writer().recover(timeout=PATIENCE)
-    assert [recovery.uid for recovery in recoveries] == [run.uid] * 2
-    assert column(client, run.uid) == [*range(rows)]
-    if 14 in halves:
-        assert_rich_run_stored(client, run.uid)
-        assert client[run.uid].metadata["stop"] == run.docs[-1][1]
-
-
-def test_a_run_is_sent_once_more_while_it_is_recovered(
-    client: Container, make_writer: MakeWriter, journals: Path
-) -> None:
-    run = rich_run()
-    leave_journal(journals, client, run.docs[:9])
-    writer = make_writer()
-    (orphan,) = writer._store._journals.orphans(writer._store.server)
-    writer._store._adopt(orphan)
-    emit(run.docs, writer)
-    assert writer.wait_for(run.uid)
-    assert_rich_run_stored(client, run.uid)
-    assert client[run.uid].metadata["stop"] == run.docs[-1][1]
-    assert_nothing_left(journals)

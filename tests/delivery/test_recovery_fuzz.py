@@ -89,7 +89,7 @@ def recover(world: World, docs: list[Pair], stored: int, damage: Damage) -> Outc
         runs = process.runs
         process.kill()
         kept = [path.suffix for path in directory.iterdir()]
-    assert all(run.over for run in runs), "it goes on for ever"
+    assert all(run.finished for run in runs), "it goes on for ever"
     after = rows(world, uid)
     return Outcome(before, after, runs[0] if runs else None, messages, world.stopped(uid), kept)
 
@@ -113,8 +113,8 @@ def assert_told(outcome: Outcome) -> None:
     """Whoever reads the log knows, and the journal is still there if it lacks anything."""
     if outcome.run is None:  # nobody knows whose it is
         assert outcome.kept == [".journal"]
-    elif outcome.run.error is not None:
-        assert isinstance(outcome.run.error, DocumentsIncomplete | JournalError)
+    elif outcome.run.life.error is not None:
+        assert isinstance(outcome.run.life.error, DocumentsIncomplete | JournalError)
         assert outcome.kept == [".journal"]
         assert any("was set aside" in message for message in outcome.logged)
     else:
@@ -176,7 +176,7 @@ fuzz = settings(
 def test_a_journal_that_was_cut_off_anywhere(where: float, stored: int, stopped: bool) -> None:
     outcome = recover(MemoryWorld(), measured(stopped), stored, truncated(where))
     assert_nothing_invented_or_lost(outcome)
-    if outcome.run is not None and outcome.run.error is None:
+    if outcome.run is not None and outcome.run.life.error is None:
         assert outcome.stopped
         assert outcome.kept == []
 
@@ -246,7 +246,7 @@ def test_a_damaged_row_that_tiled_holds_is_not_deleted_there(world: World, numbe
     assert outcome.after == outcome.before == [*range(7)]
     assert not outcome.stopped
     assert outcome.run is not None
-    assert isinstance(outcome.run.error, DocumentsIncomplete)
+    assert isinstance(outcome.run.life.error, DocumentsIncomplete)
     assert_told(outcome)
 
 
@@ -256,5 +256,5 @@ def test_rows_that_went_to_tiled_but_not_to_the_journal_are_not_deleted_there(
     """As after a full disk: the run went on from memory, and its process ended then."""
     outcome = recover(world, measured(True), 8, truncated(0.6))
     assert outcome.after == outcome.before == [*range(7)]
-    assert isinstance(outcome.run and outcome.run.error, DocumentsIncomplete)
+    assert isinstance(outcome.run and outcome.run.life.error, DocumentsIncomplete)
     assert_told(outcome)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bluesky_tiled_writer.delivery.sender import MAX_DELAYS, MAX_FAILURES, Sender
+from bluesky_tiled_writer.delivery.attempts import MAX_DELAYS, MAX_FAILURES
+from bluesky_tiled_writer.delivery.sender import Sender
 from bluesky_tiled_writer.errors import (
     OutOfStep,
     RequestRefused,
@@ -37,7 +38,7 @@ class ScriptedJob:
     def __init__(self, *outcomes: Exception | None) -> None:
         self.outcomes = deque(outcomes)
         self.waiting = True
-        self.over = False
+        self.finished = False
         self.progress = 0
         self.synced = 0
         self.advanced: list[bool] = []
@@ -154,7 +155,7 @@ def test_a_job_in_haste_is_advanced_at_once_with_its_rows_or_without(sender: Sen
 def test_a_job_that_is_over_is_forgotten(sender: Sender) -> None:
     job = ScriptedJob()
     sender.add(job)
-    job.over = True
+    job.finished = True
     assert sender.turn() is None
     assert sender.jobs == []
 
@@ -357,7 +358,7 @@ def test_the_thread_ends_with_the_last_job_and_starts_with_the_next(server: Serv
         job = ScriptedJob()
         sender.add(job)
         assert sender.wait(lambda job=job: len(job.advanced) > 1, 5.0)  # type: ignore[misc]
-        job.over = True
+        job.finished = True
         assert sender.wait(lambda: sender._thread is None, 5.0)
 
 
@@ -402,10 +403,10 @@ def test_functions_go_together_and_their_error_comes_when_all_have_ended(server:
                 sender.run_concurrently([meet(), meet(ServerUnreachable("gone")), meet()])
             except ServerUnreachable:
                 self.events.append("raised")
-            self.over = True
+            self.finished = True
 
     job = Job()
     sender.add(job)
-    assert sender.wait(lambda: job.over and sender._thread is None, 5.0)
+    assert sender.wait(lambda: job.finished and sender._thread is None, 5.0)
     assert job.events == ["raised"]
     assert run_concurrently == [True] * 3

@@ -184,7 +184,7 @@ def test_ctrl_c_while_stop_waits_leaves_a_writer_that_goes_on(
     emit(run.docs[:-1], writer)
 
     def press() -> None:
-        wait_until(lambda: any(r.uid == run.uid and r.stopped for r in writer._store._runs))
+        wait_until(lambda: any(j.uid == run.uid and j.life.has_stop for j in writer._manager.jobs))
         time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -1,6 +1,6 @@
-"""Whatever happens between a writer and its server, or to either: each row is stored once."""
+"""Faults of the writer's process, of the server, and between them: each row is stored once."""
 
 import os
 
 LONG = os.environ.get("FAULTS") == "long"
-"""Whether there is time for every case (``nox -s faults``), or for a selection."""
+"""True if every case is to be tried (``nox -s faults``), and not a selection."""

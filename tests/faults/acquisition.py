@@ -1,8 +1,7 @@
-"""Processes that write runs or recover them, and that may be killed at any moment."""
+"""Processes that write or recover runs, to be killed at any moment."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +14,10 @@ from tiled.client import from_uri
 
 from bluesky_tiled_writer import TiledWriter
 
+from .processes import processes
+
 PATIENCE = 60.0
 """s: for a process to start, or to end by itself."""
-
-_processes = multiprocessing.get_context("forkserver")
-# What takes seconds to import is imported once.
-_processes.set_forkserver_preload(["tiled.client", "bluesky_tiled_writer"])
 
 
 def acquire(uri: str, journals: Path, docs: list[Pair], returned: Path, pace: float) -> None:
@@ -65,13 +62,11 @@ class Acquisition:
     ) -> None:
         returned.touch()
         self._returned = returned
-        self.process = _processes.Process(
-            target=acquire, args=(uri, journals, docs, returned, pace)
-        )
+        self.process = processes.Process(target=acquire, args=(uri, journals, docs, returned, pace))
 
     @property
     def returned(self) -> int:
-        """How many calls have returned."""
+        """The number of calls that have returned."""
         return self._returned.stat().st_size
 
     def wait_for_returned(self, count: int) -> None:
@@ -88,10 +83,10 @@ class Acquisition:
 
 @contextmanager
 def recovery(uri: str, journals: Path, directory: Path, name: str) -> Iterator[BaseProcess]:
-    """A process that recovers as soon as there is a file called "go" in the directory."""
+    """Start a process that recovers once there is a file called "go" in the directory."""
     ready = directory / f"{name} is ready"
     ready.unlink(missing_ok=True)
-    process = _processes.Process(target=recover, args=(uri, journals, ready, directory / "go"))
+    process = processes.Process(target=recover, args=(uri, journals, ready, directory / "go"))
     process.start()
     try:
         wait_for(lambda: ready.exists() or not process.is_alive())
@@ -111,5 +106,5 @@ def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("waited in vain")
+            raise TimeoutError(f"the condition did not hold within {PATIENCE:.0f} s")
         time.sleep(0.001)

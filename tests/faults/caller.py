@@ -1,4 +1,4 @@
-"""The RunEngine's side: hands over documents, and notices how long that holds it up."""
+"""A stand-in for the RunEngine, which measures how long the calls of a writer take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from documents import Document, Pair
 
 MOST_HELD = 2.0
-"""s: what an experiment may lose to its callback, over any fault."""
+"""s: how long calls may hold up the experiment, over any fault."""
 
 
 class Caller:
@@ -22,7 +22,7 @@ class Caller:
     Attributes
     ----------
     held : float
-        Seconds spent in calls, but for those with a stop document.
+        Seconds spent in calls, except those with a stop document.
     at_stop : float
         Seconds spent in calls with a stop document.
     """

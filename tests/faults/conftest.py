@@ -1,4 +1,4 @@
-"""A server that can be killed, and a proxy before it, for all tests of this directory."""
+"""A server that can be killed and a proxy in front of it, for all tests of this directory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def session_proxy(server: TiledProcess) -> Iterator[Proxy]:
 
 @pytest.fixture
 def proxy(session_proxy: Proxy) -> Iterator[Proxy]:
-    """A proxy before the server, without faults yet; its address is always the same."""
+    """A proxy in front of the server, without faults so far; its address never changes."""
     session_proxy.clear()
     yield session_proxy
     session_proxy.clear()
@@ -49,7 +49,7 @@ def proxy(session_proxy: Proxy) -> Iterator[Proxy]:
 
 @pytest.fixture
 def client(server: TiledProcess) -> Iterator[Container]:
-    """A client that the proxy does not come between, to see what the server has."""
+    """A client that bypasses the proxy, to see what the server has."""
     yield from _client(server.uri, timeout=30.0)
 
 

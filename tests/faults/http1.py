@@ -1,4 +1,4 @@
-"""Just enough HTTP/1.1 to hand whole messages on, byte for byte."""
+"""Just enough HTTP/1.1 to pass whole messages on, byte for byte."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ class Message:
 
     @property
     def method(self) -> str:
-        """Of a request."""
+        """The method of a request."""
         return self.first_line.split(" ", 1)[0]
 
     @property
     def target(self) -> tuple[str, str]:
-        """Of a request: the path, decoded and without empty segments, and the query."""
+        """The path of a request, decoded and without empty segments, and its query."""
         path, _, query = self.first_line.split(" ")[1].partition("?")
         return "/" + "/".join(unquote(part) for part in path.split("/") if part), query
 
     @property
     def status(self) -> int:
-        """Of an answer."""
+        """The status of an answer."""
         return int(self.first_line.split(" ")[1])
 
 
 async def read_request(reader: StreamReader) -> Message | None:
-    """The next request on a connection; None when the client has closed it."""
+    """Read the next request on a connection; None if the client has closed it."""
     return await _read(reader)
 
 
 async def read_answer(reader: StreamReader, method: str) -> Message | None:
-    """The answer to a request; None when the server closed the connection instead."""
+    """Read the answer to a request; None if the server closed the connection instead."""
     return await _read(reader, method)
 
 
 def answer(status: int, text: str, headers: dict[str, str] | None = None) -> bytes:
-    """An answer in the form of Tiled's errors."""
+    """Return an answer in the form of Tiled's errors."""
     body = f'{{"detail": "{text}"}}'.encode()
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
@@ -91,7 +91,7 @@ async def _body(reader: StreamReader, headers: dict[str, str], is_answer: bool) 
 
 
 async def _chunks(reader: StreamReader) -> bytes:
-    """A chunked body, with its framing."""
+    """Read a chunked body, with its framing."""
     raw = b""
     while True:
         line = await reader.readuntil(b"\n")

@@ -1,6 +1,6 @@
-"""A proxy between a client and a server, which does what networks and servers do at times.
+"""A proxy between a client and a server that behaves as networks and servers do at times.
 
-It uses the standard library only, so that benchmarks may have it too: ``Proxy(url, delay=0.05)``
+It needs the standard library only, so that benchmarks can use it, too: ``Proxy(url, delay=0.05)``
 is a server that is 50 ms away.
 """
 
@@ -21,22 +21,22 @@ from .http1 import Message, answer, read_answer, read_request
 T = TypeVar("T")
 
 PATIENCE = 20.0
-"""s: how long it waits for an answer of the server. Tiled never ends a request at times, when two
-of them append to tables on the one connection of DuckDB."""
+"""s: how long it waits for an answer of the server. Tiled sometimes never answers when two requests
+append to tables on the one connection of DuckDB."""
 
 # -- faults ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Close the connection without an answer, before the server got the request, or after."""
+    """Close the connection without an answer, before the server gets the request, or after."""
 
     after: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Answer with this status; before the server got the request, or after it acted."""
+    """Answer with this status, before the server gets the request, or after it has acted."""
 
     status: int
     after: bool = False
@@ -45,9 +45,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Hang:
-    """Wait with the request, or with its answer; then go on, if the client still waits.
+    """Hold back the request, or its answer; then go on, if the client still waits.
 
-    A request that its client gave up while it was held back never reaches the server.
+    A request that its client gives up while it is held back never reaches the server.
     """
 
     seconds: float
@@ -56,9 +56,9 @@ class Hang:
 
 @dataclass(frozen=True)
 class Late:
-    """Drop the client's connection, but send the request to the server, so much later.
+    """Drop the client's connection, but send the request to the server `seconds` later.
 
-    With `hang` the connection is dropped only then, if the client has not lost patience before.
+    With `hang` the connection is dropped only then, if the client still waits.
     """
 
     seconds: float
@@ -70,7 +70,7 @@ Fault = Drop | Answer | Hang | Late
 
 @dataclass(frozen=True)
 class Requests:
-    """Which requests: by method, and by what a path (without /api/v1) and a body contain.
+    """A choice of requests by method, path (without /api/v1) and body.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class Requests:
 
 @dataclass
 class Rule:
-    """A fault that meets some requests: from the `nth` (1 is the next) on, so many `times`."""
+    """A fault for some requests: from the `nth` (1 is the next) on, `times` of them."""
 
     fault: Fault
     requests: Requests
@@ -107,7 +107,7 @@ class Rule:
 
     @property
     def met(self) -> int:
-        """How many requests had the fault."""
+        """The number of requests that had the fault."""
         return int(min(max(0, self.seen - self.nth + 1), self.times))
 
     def meets(self, message: Message) -> bool:
@@ -119,7 +119,7 @@ class Rule:
 
 @dataclass
 class Exchange:
-    """A request that came through, and what became of it.
+    """A request, and what became of it.
 
     Parameters
     ----------
@@ -154,18 +154,18 @@ class Exchange:
 
 
 class Proxy:
-    """Hands requests to a server, from a thread of its own: ``with Proxy(url) as proxy: ...``.
+    """A proxy in a thread of its own: ``with Proxy(url) as proxy: ...``.
 
     All methods may be called from any thread while requests are under way. Each request has a
-    connection of its own to the server, so that a restart of the server is its clients' to notice
-    only by what they are told here.
+    connection of its own to the server, so that clients notice a restart of the server only by
+    the answers of the proxy.
 
     Parameters
     ----------
     server : str
         The address of the server, such as ``http://127.0.0.1:8000``.
     delay : float
-        By how many seconds each request is late; it may be changed at any time.
+        Seconds by which each request is delayed; it may be changed at any time.
     max_body : int, optional
         A larger body is answered with 413; it may be changed at any time.
     """
@@ -204,7 +204,7 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
-    # -- what is to happen ----------------------------------------------------------------------
+    # -- faults ---------------------------------------------------------------------------------
 
     def inject(
         self,
@@ -216,7 +216,7 @@ class Proxy:
         nth: int = 1,
         times: float = 1,
     ) -> Rule:
-        """Do this to the next request of a kind; of several rules that meet it, the first counts.
+        """Do this to the next request of a kind; if several rules meet it, the first applies.
 
         Parameters
         ----------
@@ -235,7 +235,7 @@ class Proxy:
         return rule
 
     def clear(self) -> None:
-        """Be a plain proxy again, with an empty log; what is under way goes on."""
+        """Forget all rules and the log; requests that are under way go on."""
         with self._lock:
             self._rules.clear()
             self.log = []
@@ -247,7 +247,7 @@ class Proxy:
         self._call(self._go_away())
 
     def come_back(self) -> None:
-        """Take connections again."""
+        """Accept connections again."""
         self._call(self._come_back())
 
     def wait_until_idle(self, timeout: float = 30.0) -> None:
@@ -259,7 +259,7 @@ class Proxy:
             time.sleep(0.01)
 
     def seen(self, method: str = "", path: str = "") -> list[Exchange]:
-        """What came through of a kind."""
+        """Return the requests of a kind."""
         with self._lock:
             log = list(self.log)
         return [e for e in log if method in ("", e.method) and re.search(path, e.path)]
@@ -277,7 +277,7 @@ class Proxy:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-            # Connections are refused where nobody listens, and the port remains ours.
+            # A port without a listener refuses connections; bound, it remains ours.
             self._socket = _bound_socket(self._port)
         for writer in self._clients:
             writer.transport.abort()
@@ -291,7 +291,7 @@ class Proxy:
         await asyncio.sleep(0.01)  # transports need a turn of the loop to close
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take the requests of a connection, one after the other."""
+        """Serve the requests of a connection, one after the other."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -314,7 +314,7 @@ class Proxy:
             self._tasks.discard(task)
 
     async def _exchange(self, message: Message, gone: Callable[[], bool]) -> bytes | None:
-        """What the client is given; None closes its connection."""
+        """Return the bytes for the client; None closes its connection."""
         path, query = message.target
         exchange = Exchange(
             message.method,
@@ -381,7 +381,7 @@ class Proxy:
             self._busy -= 1
 
     async def _forward(self, message: Message, exchange: Exchange) -> bytes | None:
-        """The server's answer; None if there was none."""
+        """Return the server's answer; None if there was none."""
         writer = None
         try:
             reader, writer = await asyncio.open_connection(*self._server, limit=2**20)

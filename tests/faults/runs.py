@@ -1,4 +1,4 @@
-"""A run with everything that is stored in a way of its own, and what Tiled has to hold of it."""
+"""A run with every kind of node, and a check that Tiled holds each of its documents once."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tiled.client.container import Container
 from tree import array_of, plain, ragged_of, table_of
 
 FRAMES = np.arange(200 * 2 * 3, dtype="<u2").reshape(200, 2, 3)
-"""What the detector's file has, a frame a row."""
+"""The frames in the detector's file, one for each row."""
 
 Stored = dict[str, Any]
 
 
 def write_frames(path: Path) -> str:
-    """Write the file of the detector; the result is its URI."""
+    """Write the file of the detector, and return its URI."""
     with h5py.File(path, "w") as file:
         file["data"] = FRAMES
     return f"file://localhost{path}"
 
 
 class FaultRun(RunBuilder):
-    """A run of three streams, in parts that a test may wait between.
+    """A run of three streams, in parts between which a test may wait.
 
     *primary* has scalars, an array and a ragged array, events, a page, an update of the
     configuration, and seq_nums that repeat; *baseline* has a row at either end, and *camera* a
@@ -39,7 +39,7 @@ class FaultRun(RunBuilder):
     frames : str
         URI of the detector's file.
     rows : int
-        Of the stream primary in each of the two parts that have any; at least 3.
+        Rows of the stream primary in each of the two parts that have any; at least 3.
     """
 
     def __init__(self, frames: str, rows: int = 4) -> None:
@@ -100,13 +100,13 @@ def _frame_key() -> Document:
 
 
 def assert_exactly_once(client: Container, uid: str, docs: Iterable[Pair]) -> None:
-    """Every document is in Tiled, once, with its values, in its place, and nothing else is."""
+    """Assert that Tiled holds every document once, with its values in their places, and no more."""
     found = list(differences(stored(client, uid), expected(docs)))
     assert not found, "\n".join([f"of the run {uid}, Tiled holds", *found])
 
 
 def differences(found: Any, wanted: Any, where: str = "") -> Iterator[str]:
-    """A line for each place where the two differ; for a list, the first one."""
+    """Yield a line for each place where the two differ; for a list, the first one."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in sorted(found.keys() | wanted.keys()):
             yield from differences(found.get(key), wanted.get(key), f"{where}/{key}")
@@ -121,7 +121,7 @@ def differences(found: Any, wanted: Any, where: str = "") -> Iterator[str]:
 
 
 def expected(docs: Iterable[Pair]) -> Stored:
-    """What Tiled has to hold of these documents, if there will be no more."""
+    """Return what Tiled has to hold of these documents, if no more come."""
     run: Stored = {"start": None, "stop": None, "streams": {}}
     streams: dict[str, _ExpectedStream] = {}
     for name, doc in docs:
@@ -147,7 +147,7 @@ def expected(docs: Iterable[Pair]) -> Stored:
             frames = streams[doc["descriptor"]].nodes.setdefault("frame", [])
             frames.extend(FRAMES[indices["start"] : indices["stop"]].tolist())
     if run["stop"] is None:
-        # The numbers of events are in `streams`; what the reason says is not our business.
+        # The numbers of events are in `streams`; the wording of the reason does not matter.
         run["stop"] = {
             "run_start": run["start"]["uid"],
             "exit_status": "fail",
@@ -183,7 +183,7 @@ class _ExpectedStream:
 
 
 def stored(client: Container, uid: str) -> Stored:
-    """What Tiled holds of a run, in the form of `expected`."""
+    """Return what Tiled holds of a run, in the form of `expected`."""
     run = client[uid]
     metadata = plain(dict(run.metadata))
     streams = {name: _stored_stream(_plain_container(stream)) for name, stream in run.items()}
@@ -195,7 +195,7 @@ def _plain_container(stream: Any) -> Container:
 
 
 def _stop_of(metadata: Document) -> Document | None:
-    """The stop document; of one that stands in for the real one, what has to be true."""
+    """Return the stop document; of a synthetic one, only what must be true of it."""
     stop: Document | None = metadata.get("stop")
     if stop is None or stop["exit_status"] == "success":
         return stop

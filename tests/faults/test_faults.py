@@ -1,4 +1,4 @@
-"""Whatever goes wrong on the way to the server: each row is stored once, and nobody waits."""
+"""Faults between the writer and its server: each row is stored once, and the caller never waits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tiled.client.container import Container
@@ -15,101 +14,80 @@ from bluesky_tiled_writer.errors import StorageError
 
 from . import LONG
 from .caller import Caller
+from .cases import FAULTS, REQUESTS, SETTLED, assert_all_done, assert_stored, send_slowly
 from .conftest import PATIENCE, MakeWriter
-from .proxy import Answer, Drop, Fault, Hang, Late, Proxy
-from .runs import FaultRun, assert_exactly_once
+from .proxy import Answer, Drop, Hang, Proxy
+from .runs import FaultRun
 from .tiled_process import TiledProcess
 
-SETTLED = 60.0
-"""s: by when every run has to be stored, once the fault is over."""
-
-REQUESTS: dict[str, dict[str, Any]] = {
-    "create run": {"method": "POST", "path": "^/metadata$"},
-    "create stream": {"method": "POST", "path": "^/metadata/[^/]+$"},
-    "create table": {
-        "method": "POST",
-        "path": "^/metadata/[^/]+/primary$",
-        "body": '"id": ?"internal"',
+SELECTION: dict[str, dict[str, list[str]]] = {
+    "lost answers": {
+        "dropped after": [
+            "create run",
+            "create table",
+            "first rows",
+            "first block",
+            "more ragged rows",
+            "register asset",
+            "close run",
+        ],
     },
-    "first rows": {"method": "PATCH", "path": "^/table/partition/[^/]+/primary/"},
-    "more rows": {"method": "PATCH", "path": "^/table/partition/[^/]+/primary/", "nth": 2},
-    "create array": {
-        "method": "POST",
-        "path": "^/metadata/[^/]+/primary$",
-        "body": '"id": ?"image"',
+    "broken connections": {
+        "dropped before": ["create stream", "more rows", "update stream", "close node", "stop"],
     },
-    "first block": {"method": "PUT", "path": "^/array/full/"},
-    "more blocks": {"method": "PATCH", "path": "^/array/full/"},
-    "create ragged": {
-        "method": "POST",
-        "path": "^/metadata/[^/]+/primary$",
-        "body": '"id": ?"spectrum"',
+    "errors before acting": {
+        "500 before": ["create array", "create stream"],
+        "502 before": ["first ragged rows"],
+        "503 before": ["first rows"],
+        "504 before": ["update asset"],
+        "429": ["more blocks", "create table"],
     },
-    "first ragged rows": {"method": "PUT", "path": "^/ragged/full/"},
-    "more ragged rows": {"method": "PATCH", "path": "^/ragged/full/"},
-    "register asset": {"method": "POST", "path": "^/register/"},
-    "update asset": {"method": "PUT", "path": "^/data_source/"},
-    "update stream": {"method": "PATCH", "path": "^/metadata/[^/]+/primary$"},
-    "stop": {"method": "PATCH", "path": "^/metadata/[^/]+$"},
-    "close node": {"method": "DELETE", "path": "^/stream/close/[^/]+/primary/internal$"},
-    "close run": {"method": "DELETE", "path": "^/stream/close/[^/]+$"},
+    "errors after acting": {
+        "500 after": ["more rows"],
+        "502 after": ["update asset"],
+        "503 after": ["create ragged", "stop"],
+        "504 after": ["create array"],
+    },
+    "long waits": {
+        "slow before": ["create stream"],
+        "slow after": ["first rows"],
+        "timeout before": ["first block"],
+        "timeout after": ["more rows"],
+    },
+    "late requests": {
+        "late at once": ["create table"],
+        "late": ["first rows", "first block", "update asset"],
+        "late after a timeout": ["more ragged rows"],
+    },
 }
-"""Every kind of request that a run takes."""
-
-FAULTS: dict[str, Fault] = {
-    "dropped before": Drop(),
-    "dropped after": Drop(after=True),
-    "429": Answer(429, headers={"Retry-After": "0"}),
-    **{f"{status} before": Answer(status) for status in (500, 502, 503, 504)},
-    **{f"{status} after": Answer(status, after=True) for status in (500, 502, 503, 504)},
-    "slow before": Hang(PATIENCE / 6),
-    "slow after": Hang(PATIENCE / 6, after=True),
-    "timeout before": Hang(PATIENCE * 1.2),
-    "timeout after": Hang(PATIENCE * 1.2, after=True),
-    "late at once": Late(0.05),
-    "late": Late(0.7),
-    "late after a timeout": Late(PATIENCE * 1.2, hang=True),
+"""Every kind of request meets a fault in one of these runs, and every kind of fault is met."""
+assert {kind for run in SELECTION.values() for kinds in run.values() for kind in kinds} == {
+    *REQUESTS
 }
+assert {fault for run in SELECTION.values() for fault in run} == {*FAULTS}
 
-CASES = [(request, fault) for request in REQUESTS for fault in FAULTS]
-SELECTION = [
-    ("create run", "dropped after"),
-    ("create table", "dropped after"),
-    ("first rows", "503 before"),
-    ("first rows", "dropped after"),
-    ("first rows", "late"),
-    ("more rows", "500 after"),
-    ("more rows", "timeout after"),
-    ("create array", "504 after"),
-    ("first block", "dropped after"),
-    ("first block", "late"),
-    ("more blocks", "dropped after"),
-    ("create ragged", "503 after"),
-    ("more ragged rows", "dropped after"),
-    ("register asset", "dropped after"),
-    ("update asset", "502 after"),
-    ("update asset", "late"),
-    ("stop", "dropped before"),
-    ("stop", "503 after"),
-    ("close run", "dropped after"),
+ALONE = [
+    pytest.param({fault: [request]}, id=f"{request}, {fault}")
+    for request in REQUESTS
+    for fault in FAULTS
 ]
-assert set(SELECTION) <= set(CASES)
+SEVERAL = [pytest.param(faults, id=name) for name, faults in SELECTION.items()]
 
 
-@pytest.mark.parametrize(
-    ("request_kind", "fault"),
-    [pytest.param(*case, id=", ".join(case)) for case in (CASES if LONG else SELECTION)],
-)
-def test_a_request_that_goes_wrong_costs_and_doubles_no_row(
+@pytest.mark.parametrize("faults", [*SEVERAL, *(ALONE if LONG else [])])
+def test_requests_that_go_wrong_lose_and_repeat_no_row(
     proxy: Proxy,
     client: Container,
     make_writer: MakeWriter,
     journals: Path,
     run: FaultRun,
-    request_kind: str,
-    fault: str,
+    faults: dict[str, list[str]],
 ) -> None:
-    rule = proxy.inject(FAULTS[fault], **REQUESTS[request_kind])
+    rules = {
+        f"{request}, {fault}": proxy.inject(FAULTS[fault], **REQUESTS[request])
+        for fault, requests in faults.items()
+        for request in requests
+    }
     writer = make_writer()
     caller = Caller(writer)
     *parts, last = run.parts
@@ -122,11 +100,11 @@ def test_a_request_that_goes_wrong_costs_and_doubles_no_row(
 
     assert_stored(client, writer, run, journals)
     caller.assert_hardly_held()
-    assert rule.met == 1, "the request that was to go wrong was never sent"
+    assert {name: rule.met for name, rule in rules.items()} == dict.fromkeys(rules, 1)
 
 
-@pytest.mark.parametrize("fault", FAULTS if LONG else ["dropped after", "late"])
-def test_faults_in_a_row_cost_and_double_no_row(
+@pytest.mark.parametrize("fault", FAULTS if LONG else ["dropped after"])
+def test_faults_in_a_row_lose_and_repeat_no_row(
     proxy: Proxy,
     client: Container,
     make_writer: MakeWriter,
@@ -134,9 +112,9 @@ def test_faults_in_a_row_cost_and_double_no_row(
     run: FaultRun,
     fault: str,
 ) -> None:
-    """Of anything that changes something, every fourth request fails, those that repeat included.
+    """Every fourth request that writes fails, including those that repeat one.
 
-    Not every third: that is how many it takes to write a ragged node anew, whose last would fail.
+    Not every third: a ragged node is written anew in three requests, and the last would fail.
     """
     faults = range(2, 120 if LONG else 40, 4)
     for nth in faults:
@@ -213,7 +191,7 @@ def test_a_run_that_starts_and_stops_while_the_server_is_away_is_stored_when_it_
     caller.assert_hardly_held()
 
 
-def test_a_server_that_takes_connections_and_never_answers_holds_nobody(
+def test_a_server_that_takes_connections_and_never_answers_does_not_hold_the_caller(
     proxy: Proxy, client: Container, make_writer: MakeWriter, journals: Path, frames: str
 ) -> None:
     run = FaultRun(frames, rows=20)
@@ -244,7 +222,7 @@ def test_a_server_that_is_killed_and_started_again_has_every_row_once(
     direct_client: Container,
     kills: int,
 ) -> None:
-    run = FaultRun(frames, rows=60)
+    run = FaultRun(frames, rows=30)
     writer = make_writer(direct_client, flush_interval=0.02)
     caller = Caller(writer)
     *parts, last = run.parts
@@ -275,31 +253,3 @@ def test_a_server_that_is_killed_and_started_again_has_every_row_once(
 def direct_client(server: TiledProcess, client: Container) -> Container:
     """A client without a proxy, whose connections break as those to a real server do."""
     return client
-
-
-# -- what they share ------------------------------------------------------------------------------
-
-
-def send_slowly(caller: Caller, docs: list[Any], seconds: float) -> None:
-    """Send documents over so many seconds."""
-    start = time.monotonic()
-    for i, doc in enumerate(docs):
-        caller.send([doc])
-        time.sleep(max(0.0, start + (i + 1) / len(docs) * seconds - time.monotonic()))
-
-
-def assert_stored(
-    client: Container,
-    writer: Any,
-    run: FaultRun,
-    journals: Path | None = None,
-    settled: float = SETTLED,
-) -> None:
-    assert writer.wait_for(run.uid, timeout=settled)
-    assert_exactly_once(client, run.uid, run.docs)
-    if journals is not None:
-        assert_all_done(journals)
-
-
-def assert_all_done(journals: Path) -> None:
-    assert list(journals.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The proxy does to requests what it is told, and to nothing else."""
+"""The proxy does to requests what it is told, and leaves all others alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .proxy import Answer, Drop, Hang, Late, Proxy
 
 
 class Server(ThreadingHTTPServer):
-    """Remembers the bodies that it got, and sends them back."""
+    """A server that records the bodies that it gets, and sends them back."""
 
     daemon_threads = True
 

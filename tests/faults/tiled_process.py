@@ -1,22 +1,38 @@
-"""A Tiled server that can be killed, and started again on what it had stored."""
+"""A Tiled server that can be killed, and restarted with what it has stored."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
-import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Self
 
 import httpx
 from servers import Storage, app_config, free_port, is_healthy, wait_until
 
+from .processes import processes
+
 KEY = "secret"
 
 
+def serve(config: Path, catalog: str, port: int, log: Path) -> None:
+    """Do what ``tiled catalog init`` and ``tiled serve config`` do, with the output in a file."""
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    import uvicorn
+    from tiled.commandline._catalog import init
+    from tiled.config import parse_configs
+    from tiled.server.app import build_app_from_config
+
+    init(catalog, if_not_exists=True)  # Tiled itself would start another Python for it
+    uvicorn.run(build_app_from_config(parse_configs(config)), host="127.0.0.1", port=port)
+
+
 class TiledProcess:
-    """``tiled serve`` in a process of its own; catalog, tables and arrays are in a directory.
+    """A Tiled server in a process of its own; catalog, tables and arrays are in a directory.
 
     Parameters
     ----------
@@ -39,14 +55,12 @@ class TiledProcess:
         self._log = directory / "log"
         storage = Storage(database, directory, f"{database}:///{directory / 'tables.db'}")
         config = app_config(storage, [readable])
-        config["trees"][0]["args"] |= {
-            "uri": f"sqlite:///{directory / 'catalog.db'}",
-            "init_if_not_exists": True,
-        }
+        self._catalog = f"sqlite:///{directory / 'catalog.db'}"
+        config["trees"][0]["args"]["uri"] = self._catalog
         config["authentication"] = {"single_user_api_key": KEY}
         self._config = directory / "config.yml"
         self._config.write_text(json.dumps(config))  # which is YAML, too
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: BaseProcess | None = None
 
     @property
     def url(self) -> str:
@@ -68,33 +82,35 @@ class TiledProcess:
     def start(self) -> None:
         """Start, and wait until the server answers."""
         assert self._process is None
-        port = self._url.rpartition(":")[2]
-        command = [sys.executable, "-m", "tiled", "serve", "config", str(self._config)]
-        with self._log.open("ab") as log:
-            self._process = process = subprocess.Popen(
-                [*command, f"--port={port}"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        wait_until(
-            lambda: process.poll() is not None or is_healthy(self._url),
-            lambda: f"the Tiled server does not answer:\n{self._log.read_text()}",
+        port = int(self._url.rpartition(":")[2])
+        process = processes.Process(
+            target=serve, args=(self._config, self._catalog, port, self._log)
         )
-        if process.poll() is not None:
-            raise RuntimeError(f"the Tiled server ended at start:\n{self._log.read_text()}")
+        process.start()
+        self._process = process
+        try:
+            wait_until(
+                lambda: not process.is_alive() or is_healthy(self._url),
+                lambda: f"the Tiled server does not answer:\n{self._log.read_text()}",
+            )
+            if not process.is_alive():
+                raise RuntimeError(f"the Tiled server ended at start:\n{self._log.read_text()}")
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """End the process with SIGKILL, whatever it is doing."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.join()
+            self._process.close()
             self._process = None
 
     def delete_arrays_without_a_node(self, run: str) -> list[Path]:
-        """Delete what is left of arrays of a run that the server was killed while making.
+        """Delete what a killed server left of arrays of a run whose nodes it had not made yet.
 
-        It refuses to make them again as long as they are there.
+        It refuses to make such an array as long as the files are there. Return their directories.
         """
         headers = {"Authorization": f"Apikey {KEY}"}
         left = []
@@ -108,5 +124,5 @@ class TiledProcess:
 
 
 def uri_of(url: str) -> str:
-    """The address of a server's API, or of a proxy before it, with the key."""
+    """Return the address of the API of a server, or of a proxy in front of it, with the key."""
     return f"{url}/api/v1?api_key={KEY}"

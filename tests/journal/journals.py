@@ -1,4 +1,4 @@
-"""What the tests of the journal share."""
+"""Journals as bytes, for tests of the format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pair = tuple[str, Any]
 
 
 def encode_journal(pairs: Sequence[Pair]) -> tuple[bytes, list[int]]:
-    """The bytes of a journal, and where each frame ends; first, where the header does."""
+    """Return the bytes of a journal, and the offsets at which header and frames end."""
     data = HEADER.encode(MARKER)
     ends = [len(data)]
     for pair in pairs:
@@ -26,7 +26,7 @@ def encode_journal(pairs: Sequence[Pair]) -> tuple[bytes, list[int]]:
 
 
 def read_journal(data: bytes) -> tuple[list[Pair], list[Damage], int]:
-    """Documents, damage, and the size of the torn end."""
+    """Return the documents, the damage, and the size of the torn end."""
     reader = JournalReader(io.BytesIO(data))
     assert reader.header == HEADER
     pairs = [(entry.name, entry.doc) for entry in reader]

@@ -1,4 +1,4 @@
-"""Second processes for tests of what outlives a process, and of what does not."""
+"""Processes for tests of locks, crashes and forks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bluesky_tiled_writer.errors import JournalError
 from bluesky_tiled_writer.journal import Header, JournalDirectory, JournalFile
 
 def say(*words):
-    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # at once, whoever else writes
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # unbuffered: a fork shares it
 
 directory = JournalDirectory(sys.argv[1])
 """
@@ -22,7 +22,7 @@ directory = JournalDirectory(sys.argv[1])
 
 @contextmanager
 def process(script: str, directory: object) -> Iterator[subprocess.Popen[str]]:
-    """Run a script, which may use what the preamble has; it is killed at the end."""
+    """Run a script after the preamble, and kill it at the end."""
     with subprocess.Popen(
         [sys.executable, "-c", PREAMBLE + script, str(directory)],
         stdin=subprocess.PIPE,
@@ -36,12 +36,12 @@ def process(script: str, directory: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def next_line(child: subprocess.Popen[str]) -> str:
-    """What the process says next; empty when it has ended."""
+    """Return the next line that the process prints; empty when it has ended."""
     return child.stdout.readline().strip()
 
 
 def answer(script: str, directory: object) -> list[str]:
-    """All that a script says until it ends."""
+    """Return all words that a script prints until it ends."""
     with process(script, directory) as child:
         out, _ = child.communicate(timeout=60)
         assert child.returncode == 0

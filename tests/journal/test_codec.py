@@ -1,4 +1,4 @@
-"""What goes into a journal comes out of it."""
+"""Encoding and decoding documents: every value comes back, or as a plainer one of its value."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def round_trip(value):
 
 
 def assert_same(got, given):
-    """Equal, of the same type, and the same in every element; NaN is equal to itself."""
+    """True if both are equal, of the same type, in every element; NaN equals itself."""
     assert type(got) is type(given)
     if isinstance(given, np.ndarray | np.generic):
         assert got.dtype == given.dtype
@@ -72,7 +72,7 @@ RARE = [
 
 
 @pytest.mark.parametrize("value", PLAIN + RARE, ids=lambda value: type(value).__name__)
-def test_values_of_python_are_exact(value):
+def test_python_values_come_back_exactly(value):
     assert_same(round_trip(value), value)
     assert_same(round_trip({"data": {"key": [value]}}), {"data": {"key": [value]}})
 
@@ -88,7 +88,7 @@ SCALARS = [
 
 
 @pytest.mark.parametrize("value", SCALARS, ids=lambda value: f"{value.dtype}-{value!r}"[:40])
-def test_scalars_of_numpy_are_exact(value):
+def test_numpy_scalars_come_back_exactly(value):
     assert_same(round_trip([value, {"a": value}]), [value, {"a": value}])
 
 
@@ -96,7 +96,7 @@ BASES = {np.float64: float, np.str_: str.__str__, np.bytes_: bytes}
 
 
 def plainer(value):
-    """What is expected of a value in an event."""
+    """Return what a value in an event is expected to come back as."""
     if isinstance(value, list | tuple):
         return [plainer(item) for item in value]
     if isinstance(value, dict):
@@ -105,7 +105,7 @@ def plainer(value):
 
 
 @pytest.mark.parametrize("value", PLAIN + RARE + SCALARS, ids=lambda value: type(value).__name__)
-def test_values_in_events_are_equal(value):
+def test_values_in_events_come_back_equal(value):
     encoder = Encoder()
     doc = {"data": {"key": value, "list": [value]}, "seq_num": 1}
     try:
@@ -138,7 +138,7 @@ OVERLAPPING = np.dtype(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 0, 3), (1, 1, 1)])
-def test_arrays_are_exact(dtype, shape):
+def test_arrays_come_back_exactly(dtype, shape):
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
     array = np.ndarray(shape, dtype, buffer=bytearray(b"\1" * size))
@@ -164,12 +164,12 @@ def test_arrays_are_exact(dtype, shape):
     ],
     ids=lambda array: f"{array.dtype}-{array.shape}",
 )
-def test_arrays_of_any_layout_and_of_objects_are_exact(array):
+def test_arrays_of_any_layout_and_of_objects_come_back_exactly(array):
     assert_same(round_trip([array])[0], array)
 
 
 @pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="numpy 2")
-def test_arrays_of_text_of_any_length():
+def test_arrays_of_text_of_any_length_come_back_exactly():
     array = np.array(["a", "longer"], dtype=np.dtypes.StringDType())
     assert_same(round_trip(array), array)
     with_missing = np.array(["a", None], dtype=np.dtypes.StringDType(na_object=None))
@@ -185,7 +185,7 @@ def test_masked_arrays_keep_their_mask():
 
 
 @given(npst.arrays(npst.array_dtypes(allow_subarrays=True), npst.array_shapes(min_dims=0)))
-def test_any_structured_array_is_exact(array):
+def test_any_structured_array_comes_back_exactly(array):
     assert_same(round_trip(array), array)
 
 
@@ -197,7 +197,7 @@ def test_any_structured_array_is_exact(array):
         lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
     )
 )  # fmt: skip
-def test_any_nesting_is_exact(value):
+def test_any_nesting_comes_back_exactly(value):
     assert_same(round_trip(value), value)
 
 
@@ -216,7 +216,7 @@ class Volt(float):
 
 
 class Broken(collections.abc.Mapping):
-    """Fails at everything, its repr included."""
+    """Raises from every method, even from repr."""
 
     def __getitem__(self, key):
         raise RuntimeError
@@ -274,7 +274,7 @@ def test_a_named_time_zone_becomes_its_offset():
     assert got.utcoffset() == datetime.timedelta(hours=2)
 
 
-def test_of_an_unknown_object_the_repr_is_kept():
+def test_an_unknown_object_comes_back_as_its_repr():
     value = object()
     got = round_trip({"a": [value]})["a"][0]
     assert got == Foreign("object", repr(value))
@@ -284,7 +284,7 @@ def test_of_an_unknown_object_the_repr_is_kept():
 
 
 def test_dtypes_of_other_packages_are_not_mistaken_for_those_of_numpy(monkeypatch):
-    """As bfloat16 of ml_dtypes, the name of which is that of two void bytes."""
+    """Like bfloat16 of ml_dtypes, which has the name of a void dtype of two bytes."""
     monkeypatch.setattr(codec, "describe", lambda dtype: None if dtype == "f2" else describe(dtype))
     array = np.array([1.5, 2.5], "f2")
     got_array, got_scalar = round_trip([array, array[0]])
@@ -293,11 +293,11 @@ def test_dtypes_of_other_packages_are_not_mistaken_for_those_of_numpy(monkeypatc
 
 
 @pytest.mark.parametrize("dtype", [STRUCTURED, OVERLAPPING], ids=["structured", "overlapping"])
-def test_a_dtype_described_is_the_same_dtype(dtype):
+def test_a_described_dtype_comes_back_the_same(dtype):
     assert to_dtype(describe(dtype)) == dtype
 
 
-def test_an_encoder_goes_on_after_a_value_that_it_cannot_encode():
+def test_an_encoder_can_be_used_after_an_error():
     encoder = Encoder()
     loop: list[object] = []
     loop.append(loop)
@@ -310,20 +310,20 @@ def test_an_encoder_goes_on_after_a_value_that_it_cannot_encode():
         assert decode(encoder.encode([1, "a"])) == [1, "a"]
 
 
-def test_text_with_a_surrogate_does_not_disturb_what_follows():
+def test_an_encoder_can_be_used_after_text_with_a_surrogate():
     encoder = Encoder()
     for value in (["a", "\ud800"], ["b"], {"c": (np.float64(1), "\ud800")}):
         assert decode(encoder.encode(value)) == value
 
 
 @given(st.binary())
-def test_decoding_anything_at_all_either_works_or_says_that_it_does_not(data):
+def test_decoding_any_bytes_works_or_raises_codec_error(data):
     with contextlib.suppress(CodecError):
         decode(data)
 
 
 @given(st.data())
-def test_decoding_damaged_bytes_either_works_or_says_that_it_does_not(data):
+def test_decoding_damaged_bytes_works_or_raises_codec_error(data):
     good = Encoder().encode([np.arange(3), (1, {2}), np.float64(1), datetime.timedelta(1), 2**70])
     place = data.draw(st.integers(0, len(good) - 1))
     bad = bytearray(good)

@@ -1,4 +1,4 @@
-"""Which journals there are, and which nobody owns."""
+"""The directory of journals: which there are, and which have lost their owner."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def directory(tmp_path):
 
 
 def leave(directory, uid, server=SERVER, size=1):
-    """A journal whose owner is gone."""
+    """Write a journal whose owner is gone."""
     journal = directory.create(uid, server)
     for number in range(size):
         journal.append("event", {"seq_num": number})
@@ -97,7 +97,7 @@ def test_the_journal_of_a_living_process_is_no_orphan_until_it_is_killed(directo
         orphan.close()
 
 
-def test_what_there_is_to_know_of_journals(directory):
+def test_journals_are_described_oldest_first_and_unreadable_last(directory):
     old = directory.create("old", SERVER, {"batch_size": 3})
     new = leave(directory, "new", "another")
     (directory.path / "broken.journal").write_bytes(b"no journal")
@@ -113,7 +113,7 @@ def test_what_there_is_to_know_of_journals(directory):
     old.close()
 
 
-def test_asking_does_not_take_the_lock(directory):
+def test_describing_a_journal_does_not_lock_it(directory):
     leave(directory, "a")
     script = "say(*[info.locked for info in directory.journals()])"
     assert answer(script, directory.path) == ["False"]
@@ -129,14 +129,14 @@ def test_a_journal_that_cannot_be_read_is_no_orphan_and_stays(directory):
     assert path.exists()
 
 
-def test_a_file_from_right_before_the_beginning_of_a_journal_is_removed(directory):
+def test_an_empty_file_is_removed(directory):
     path = leave(directory, "a")
     os.truncate(path, 0)
     assert directory.orphans(SERVER) == []
     assert not path.exists()
 
 
-def test_an_empty_file_that_somebody_just_locked_is_left_to_them(directory):
+def test_a_locked_empty_file_is_left_to_its_owner(directory):
     journal = directory.create("a", SERVER)
     os.truncate(journal.path, 0)
     assert directory.orphans(SERVER) == []
@@ -144,7 +144,7 @@ def test_an_empty_file_that_somebody_just_locked_is_left_to_them(directory):
     journal.close()
 
 
-def test_a_journal_that_is_removed_while_one_looks(directory, monkeypatch):
+def test_a_journal_that_is_removed_meanwhile_is_left_out(directory, monkeypatch):
     path = leave(directory, "a")
     monkeypatch.setattr(JournalDirectory, "_paths", lambda self: [path, path.with_name("gone")])
     assert [info.path for info in directory.journals()] == [path]
@@ -153,7 +153,7 @@ def test_a_journal_that_is_removed_while_one_looks(directory, monkeypatch):
     assert directory.orphans(SERVER) == []
 
 
-def test_a_failure_gives_back_what_was_taken(directory, monkeypatch):
+def test_an_error_releases_the_journals_taken_so_far(directory, monkeypatch):
     leave(directory, "a")
     leave(directory, "b")
     adopt, calls = directory_._adopt, []
@@ -177,7 +177,7 @@ def test_a_failure_gives_back_what_was_taken(directory, monkeypatch):
 # -- export -------------------------------------------------------------------------------------
 
 
-def test_export_to_json_lines(directory):
+def test_export_writes_json_lines_with_notes(directory):
     journal = directory.create("a", SERVER)
     journal.append("start", {"uid": "a", "shape": np.array([2, 3])})
     journal.append("event", {"data": {"x": np.float64("nan")}})
@@ -190,7 +190,7 @@ def test_export_to_json_lines(directory):
     journal.remove()
 
 
-def test_export_says_what_is_missing(directory):
+def test_export_reports_what_is_missing(directory):
     path = leave(directory, "a", size=3)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -201,6 +201,6 @@ def test_export_says_what_is_missing(directory):
     assert len(file.getvalue().splitlines()) == 2
 
 
-def test_export_of_what_is_no_journal(tmp_path):
+def test_export_of_another_file_is_an_error(tmp_path):
     with pytest.raises(JournalError, match="No such file"):
         to_json_lines(tmp_path / "a.journal", io.StringIO())

@@ -1,4 +1,4 @@
-"""The journal of one run in the hands of its owner, and after a violent end."""
+"""The journal of one run: writing, ending, crashing, forking and adopting."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_was_appended_can_be_read_at_once(journal):
         assert reader.header == journal.header
 
 
-def test_the_header_says_whose_and_since_when(journal):
+def test_the_header_tells_run_process_and_time(journal):
     header = journal.header
     assert (header.uid, header.server, header.options) == ("a uid", "a server", HEADER.options)
     assert header.pid == os.getpid()
@@ -53,7 +53,7 @@ def test_the_header_says_whose_and_since_when(journal):
 
 
 @pytest.mark.parametrize("uid", ["../../etc/passwd", "a/b", "", "\0", "\ud800", "x" * 5000, "Å"])
-def test_no_uid_steers_the_path(tmp_path, uid):
+def test_no_uid_leads_out_of_the_directory(tmp_path, uid):
     journal = JournalFile.create(tmp_path, Header(uid, "a server"))
     journal.close()
     name = hashlib.sha256(uid.encode("utf-8", "surrogatepass")).hexdigest()
@@ -63,13 +63,13 @@ def test_no_uid_steers_the_path(tmp_path, uid):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
-def test_it_is_private(journal):
+def test_the_file_is_private(journal):
     assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(journal.path.parent.stat().st_mode) == 0o700
 
 
-def test_a_run_may_have_several(journal):
-    """One for each server, or one from before a crash: none is overwritten."""
+def test_a_run_may_have_several_journals(journal):
+    """One for each server, or one left by a crash: none is overwritten."""
     journal.append(*EVENTS[0])
     second = JournalFile.create(journal.path.parent, HEADER)
     third = JournalFile.create(journal.path.parent, HEADER)
@@ -80,7 +80,7 @@ def test_a_run_may_have_several(journal):
     third.remove()
 
 
-def test_removing_it(journal):
+def test_remove_deletes_the_file_and_refuses_from_then_on(journal):
     journal.remove()
     assert not journal.path.exists()
     journal.close()
@@ -89,7 +89,7 @@ def test_removing_it(journal):
             call()
 
 
-def test_closing_it_leaves_it(journal):
+def test_close_leaves_the_file_to_be_adopted(journal):
     journal.append(*EVENTS[0])
     journal.close()
     journal.close()
@@ -100,13 +100,13 @@ def test_closing_it_leaves_it(journal):
 # -- adopting -----------------------------------------------------------------------------------
 
 
-def test_an_owner_is_left_alone(journal):
+def test_a_journal_with_an_owner_is_not_adopted(journal):
     assert JournalFile.adopt(journal.path) is None
     code = "say(JournalFile.adopt(next(directory.path.iterdir())))"
     assert answer(code, journal.path.parent) == ["None"]
 
 
-def test_adopting_goes_on_where_the_owner_stopped(journal):
+def test_an_adopted_journal_continues_where_its_owner_stopped(journal):
     journal.append(*EVENTS[0])
     journal.close()
     adopted = JournalFile.adopt(journal.path)
@@ -153,14 +153,14 @@ def test_adopting_leaves_damage_in_the_middle_as_it_is(journal):
     adopted.close()
 
 
-def test_adopting_what_is_gone_or_is_no_journal(tmp_path):
+def test_absent_and_other_files_are_not_adopted(tmp_path):
     assert JournalFile.adopt(tmp_path / "a.journal") is None
     (tmp_path / "a.journal").write_bytes(b"no journal")
     with pytest.raises(JournalError, match="no readable header"):
         JournalFile.adopt(tmp_path / "a.journal")
 
 
-def test_what_its_owner_removed_meanwhile_is_not_adopted(journal, monkeypatch):
+def test_a_journal_that_its_owner_just_removed_is_not_adopted(journal, monkeypatch):
     """The lock is free, but only because the file is gone."""
 
     def remove_then_lock(fd, shared=False):
@@ -174,14 +174,14 @@ def test_what_its_owner_removed_meanwhile_is_not_adopted(journal, monkeypatch):
 
 @pytest.mark.skipif(os.name == "nt", reason="owners of POSIX")
 def test_the_journal_of_another_user_is_not_adopted(journal, monkeypatch):
-    """In a directory that others can write to, it might hold anything."""
+    """In a directory that others can write to, it could contain anything."""
     journal.close()
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with pytest.raises(JournalError, match=r"another user.*directory of your own"):
         JournalFile.adopt(journal.path)
 
 
-def test_a_new_file_that_somebody_else_locked_first_is_left_to_them(tmp_path, monkeypatch):
+def test_a_new_file_that_another_process_locked_first_is_left_to_it(tmp_path, monkeypatch):
     monkeypatch.setattr(disk_, "try_lock", lambda fd, shared=False: monkeypatch.undo())
     journal = JournalFile.create(tmp_path, HEADER)
     journal.append(*EVENTS[0])
@@ -244,7 +244,7 @@ say(number)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
-def test_a_write_that_succeeds_in_part_is_taken_back(tmp_path):
+def test_a_partial_write_is_cut_off(tmp_path):
     (number,) = answer(LIMITED, tmp_path)
     (path,) = tmp_path.iterdir()
     with JournalReader.open(path) as reader:
@@ -256,11 +256,14 @@ FORK = """
 import os
 journal = directory.create("a uid", "a server")
 journal.append("event", {"seq_num": 0})
-journal._sync_lock.acquire()  # as another thread of the parent may have
+for lock in journal._append_lock, journal._sync_lock:
+    lock.acquire()  # as another thread of the parent may have
 go_on, tell = os.pipe()
 child = os.fork()
 if child == 0:
-    for call in (lambda: journal.append("event", {}), journal.sync, journal.remove):
+    journal.leave_to_parent()
+    append = lambda: journal.append("event", {"seq_num": 7})
+    for call in append, journal.sync, journal.remove, journal.put_away:
         try:
             call()
         except JournalError as error:
@@ -269,9 +272,11 @@ if child == 0:
             os._exit(1)
     journal.close()
     say("child")
-    os.read(go_on, 1)  # who reads stdin gets what is meant for the other
+    os.read(go_on, 1)  # not stdin, which would take what the parent is to read
     sys.stdin.read()
     os._exit(0)
+for lock in journal._append_lock, journal._sync_lock:
+    lock.release()
 say("parent")
 sys.stdin.readline()
 journal.append("event", {"seq_num": 1})
@@ -283,7 +288,9 @@ os._exit(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_forked_child_neither_writes_nor_unlocks_nor_keeps_the_lock(tmp_path):
+def test_a_forked_child_that_leaves_the_journal_neither_writes_nor_unlocks_nor_keeps_the_lock(
+    tmp_path,
+):
     with process(FORK, tmp_path) as child:
         assert {next_line(child), next_line(child)} == {"child", "parent"}
         (path,) = tmp_path.iterdir()
@@ -300,6 +307,36 @@ def test_a_forked_child_neither_writes_nor_unlocks_nor_keeps_the_lock(tmp_path):
         assert [doc["seq_num"] for _, doc in read(path)] == [0, 1]
 
 
+FORGOTTEN = """
+journal = directory.create("a uid", "a server")
+journal.append("event", {"seq_num": 0})
+child = os.fork()
+if child == 0:
+    for call in journal.sync, journal.remove, journal.put_away:
+        try:
+            call()
+        except JournalError as error:
+            assert "belongs to process" in str(error), error
+        else:
+            os._exit(1)
+    journal.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+journal.append("event", {"seq_num": 1})
+say("appended")
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_that_does_not_leave_the_journal_cannot_remove_or_unlock_it(tmp_path):
+    with process(FORGOTTEN, tmp_path) as child:
+        assert next_line(child) == "appended"
+        (path,) = tmp_path.iterdir()
+        assert JournalFile.adopt(path) is None
+        assert [doc["seq_num"] for _, doc in read(path)] == [0, 1]
+
+
 # -- failures -----------------------------------------------------------------------------------
 
 
@@ -313,19 +350,19 @@ def fail_with(number):
 @pytest.mark.parametrize(
     ("number", "hint"), [(errno.ENOSPC, "make room"), (errno.EROFS, "journal_directory")]
 )
-def test_a_document_that_cannot_be_written(journal, monkeypatch, number, hint):
+def test_after_a_failed_write_every_document_is_refused(journal, monkeypatch, number, hint):
     journal.append(*EVENTS[0])
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", fail_with(number))
         with pytest.raises(JournalError, match=hint):
             journal.append(*EVENTS[1])
-    # The next would follow a gap.
+    # A later document would follow a gap.
     with pytest.raises(JournalError, match=hint):
         journal.append(*EVENTS[2])
     assert read(journal.path) == EVENTS[:1]
 
 
-def test_a_document_that_cannot_be_encoded(journal):
+def test_after_a_failed_encoding_every_document_is_refused(journal):
     journal.append(*EVENTS[0])
     loop: dict[str, object] = {}
     loop["loop"] = loop
@@ -335,7 +372,7 @@ def test_a_document_that_cannot_be_encoded(journal):
     assert read(journal.path) == EVENTS[:1]
 
 
-def test_a_journal_that_cannot_be_created(tmp_path, monkeypatch):
+def test_a_journal_that_cannot_be_created_leaves_no_file(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(JournalError, match="could not be created"):
         JournalFile.create(tmp_path / "file", HEADER)
@@ -345,14 +382,14 @@ def test_a_journal_that_cannot_be_created(tmp_path, monkeypatch):
     assert list((tmp_path / "journal").iterdir()) == []
 
 
-def test_a_file_system_without_locks(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(disk_, "try_lock", fail_with(errno.ENOLCK))
     with pytest.raises(JournalError, match="local disk"):
         JournalFile.create(tmp_path, HEADER)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_leaves_the_journal_in_order(journal, monkeypatch):
+def test_an_interrupt_leaves_no_partial_document(journal, monkeypatch):
     write = os.write
 
     def write_then_interrupt(fd, data):
@@ -378,7 +415,7 @@ def test_an_interrupt_leaves_the_journal_in_order(journal, monkeypatch):
     assert read(journal.path) == EVENTS[:2]
 
 
-def test_a_write_in_several_parts(journal, monkeypatch):
+def test_a_document_may_take_several_writes(journal, monkeypatch):
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
     for event in EVENTS:
@@ -386,7 +423,7 @@ def test_a_write_in_several_parts(journal, monkeypatch):
     assert read(journal.path) == EVENTS
 
 
-def test_a_journal_that_cannot_be_deleted(journal, monkeypatch):
+def test_a_journal_that_cannot_be_deleted_is_closed(journal, monkeypatch):
     monkeypatch.setattr(type(journal.path), "unlink", fail_with(errno.EROFS))
     with pytest.raises(JournalError, match="could not be deleted"):
         journal.remove()
@@ -398,7 +435,7 @@ def test_a_journal_that_cannot_be_deleted(journal, monkeypatch):
 # -- the disk -----------------------------------------------------------------------------------
 
 
-def test_no_document_waits_for_the_disk(journal, monkeypatch):
+def test_append_does_not_wait_for_sync(journal, monkeypatch):
     entered, leave = threading.Event(), threading.Event()
 
     def slow(fd):
@@ -415,7 +452,7 @@ def test_no_document_waits_for_the_disk(journal, monkeypatch):
     assert read(journal.path) == EVENTS[:1]
 
 
-def test_the_disk_is_asked_only_when_there_is_something_new(journal, monkeypatch):
+def test_sync_flushes_only_if_there_is_something_new(journal, monkeypatch):
     calls = []
     monkeypatch.setattr(os, "fdatasync", calls.append, raising=False)
     journal.sync()
@@ -425,7 +462,7 @@ def test_the_disk_is_asked_only_when_there_is_something_new(journal, monkeypatch
     assert len(calls) == 2
 
 
-def test_what_the_disk_did_not_take_once_it_may_never_have(journal, monkeypatch):
+def test_after_a_failed_sync_every_document_is_refused(journal, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", fail_with(errno.EIO), raising=False)
         with pytest.raises(JournalError, match="Input/output error"):

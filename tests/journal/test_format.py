@@ -1,4 +1,4 @@
-"""Reading a journal that is whole, torn, or damaged."""
+"""Reading a journal that is intact, torn, or damaged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAIRS = [("start", {"uid": "a"}), ("event", {"seq_num": 1}), ("stop", {"exit_sta
 WHOLE, ENDS = encode_journal(PAIRS)
 
 
-def test_a_whole_journal():
+def test_an_intact_journal_is_read_without_damage():
     reader = JournalReader(io.BytesIO(WHOLE))
     assert reader.header == HEADER
     for _ in range(2):
@@ -28,7 +28,7 @@ def test_a_whole_journal():
         assert (reader.damage, reader.torn) == ([], 0)
 
 
-def test_every_truncation_costs_what_was_cut_and_no_more():
+def test_every_truncation_loses_only_what_was_cut():
     half = ENDS[0] // 2
     for size in range(len(WHOLE)):
         if size < half:
@@ -43,7 +43,7 @@ def test_every_truncation_costs_what_was_cut_and_no_more():
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
-def test_every_flipped_byte_costs_the_document_that_it_is_in_and_no_more(flip):
+def test_every_flipped_byte_loses_only_its_document(flip):
     for place in range(len(WHOLE)):
         data = bytearray(WHOLE)
         data[place] ^= flip
@@ -77,8 +77,8 @@ def test_the_next_document_is_found_wherever_it_begins(monkeypatch, chunk):
     assert read_journal(bytes(data))[0] == PAIRS[1:]
 
 
-def test_what_looks_like_a_frame_within_a_document_is_none():
-    """Not even in a damaged document, nor if it is one, of this or of another journal."""
+def test_a_frame_within_a_document_is_not_read():
+    """Not even in a damaged document, nor if it is a true frame of this or another journal."""
     inner = encode_frame(MARKER, 0, Encoder().encode(["event", {"seq_num": 666}]))
     pairs = [("start", {"data": WHOLE + inner}), *PAIRS]
     data, ends = encode_journal(pairs)
@@ -88,7 +88,7 @@ def test_what_looks_like_a_frame_within_a_document_is_none():
         assert read_journal(bytes(damaged))[0] == PAIRS
 
 
-def test_a_document_cannot_stand_in_the_place_of_another():
+def test_a_frame_at_another_offset_is_damage():
     """Blocks of a disk that were exchanged."""
     first, second = WHOLE[ENDS[1] : ENDS[2]], WHOLE[ENDS[2] :]
     pairs, damage, _ = read_journal(WHOLE[: ENDS[1]] + second + first)
@@ -96,15 +96,15 @@ def test_a_document_cannot_stand_in_the_place_of_another():
     assert len(damage) == 1
 
 
-def test_a_good_frame_that_is_no_document_is_damage():
+def test_an_intact_frame_without_a_document_is_damage():
     data = WHOLE + encode_frame(MARKER, len(WHOLE), b"\xc1")
     data += encode_frame(MARKER, len(data), Encoder().encode([1, 2, 3]))
     pairs, damage, _ = read_journal(data)
     assert pairs == PAIRS
-    assert [d.reason for d in damage] == 2 * ["it holds no document"]
+    assert [d.reason for d in damage] == 2 * ["it does not hold a document"]
 
 
-def test_damage_to_both_headers():
+def test_damage_to_both_headers_is_an_error():
     data = bytearray(WHOLE)
     data[0] ^= 1
     data[ENDS[0] // 2] ^= 1
@@ -113,32 +113,32 @@ def test_damage_to_both_headers():
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 1000, b"{}", format_.MAGIC, 50 * format_.MAGIC])
-def test_another_file_is_no_journal(data):
+def test_another_file_is_refused(data):
     with pytest.raises(JournalError, match="no readable header"):
         JournalReader(io.BytesIO(data))
 
 
-def test_a_later_version_of_the_format(monkeypatch):
+def test_a_later_version_of_the_format_is_refused(monkeypatch):
     monkeypatch.setattr(format_, "VERSION", 2)
     data, _ = encode_journal([])
     monkeypatch.undo()
-    with pytest.raises(JournalError, match=r"version 2 .* wrote it"):
+    with pytest.raises(JournalError, match=r"format version 2; .* wrote it"):
         JournalReader(io.BytesIO(data))
 
 
-def test_a_header_that_this_package_did_not_write(monkeypatch):
+def test_a_header_with_unknown_fields_is_refused(monkeypatch):
     monkeypatch.setattr(format_, "vars", lambda header: {"colour": "blue"}, raising=False)
     data, _ = encode_journal([])
     with pytest.raises(JournalError, match="cannot be decoded"):
         JournalReader(io.BytesIO(data))
 
 
-def test_a_header_has_a_largest_size():
+def test_a_header_that_is_too_large_is_refused():
     with pytest.raises(JournalError, match="too large"):
         Header("a", "b" * 2**16).encode(MARKER)
 
 
-def test_a_header_that_cannot_be_encoded():
+def test_a_header_that_cannot_be_encoded_is_refused():
     deep: list[object] = []
     for _ in range(2000):
         deep = [deep]
@@ -146,7 +146,7 @@ def test_a_header_that_cannot_be_encoded():
         Header("a", deep).encode(MARKER)
 
 
-def test_opening_a_file_that_is_not_there_or_is_no_journal(tmp_path):
+def test_opening_an_absent_or_other_file_is_an_error(tmp_path):
     with pytest.raises(JournalError, match="No such file"):
         JournalReader.open(tmp_path / "a.journal")
     (tmp_path / "a.journal").write_bytes(b"no journal")
@@ -159,12 +159,12 @@ class Unreadable(io.BytesIO):
         raise OSError(5, "Input/output error")
 
 
-def test_a_disk_that_cannot_be_read():
+def test_a_disk_that_cannot_be_read_is_an_error():
     with pytest.raises(JournalError, match="Input/output error"):
         JournalReader(Unreadable(WHOLE))
 
 
-def test_damage_says_where_it_is():
+def test_damage_tells_its_place():
     data = bytearray(WHOLE)
     data[-1] ^= 1
     damage = read_journal(bytes(data))[1]

@@ -1,4 +1,4 @@
-"""Whatever happens to a journal, reading it never fails and never makes anything up."""
+"""Reading a journal that is damaged in any way never fails, and yields only what was written."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ journals = st.lists(st.tuples(names, documents), max_size=6)
 
 
 def number(pairs: list[Pair]) -> list[Pair]:
-    """Documents that can be told from each other."""
+    """Make documents that differ from each other."""
     return [(name, {**doc, "number": i}) for i, (name, doc) in enumerate(pairs)]
 
 
 def assert_part_of(found: list[Pair], written: list[Pair]) -> None:
-    """Each was written, and they are in order."""
+    """Assert that each document was written, and that they are in order."""
     remaining = iter(written)
     assert all(pair in remaining for pair in found)
 
 
 @given(journals, st.data())
-def test_any_truncation(pairs, data):
+def test_any_truncation_loses_only_the_end(pairs, data):
     pairs = number(pairs)
     journal, ends = encode_journal(pairs)
     size = data.draw(st.integers(ends[0], len(journal)))
@@ -38,7 +38,7 @@ def test_any_truncation(pairs, data):
 
 
 @given(journals, st.data())
-def test_any_flipped_byte(pairs, data):
+def test_any_flipped_byte_loses_only_its_document(pairs, data):
     pairs = number(pairs)
     journal, ends = encode_journal(pairs)
     place = data.draw(st.integers(0, len(journal) - 1))
@@ -80,7 +80,7 @@ def edit(data: bytes, kind: str, place: float, what: object) -> bytes:
 
 
 @given(journals, st.lists(edits, max_size=5))
-def test_any_damage_after_the_header(pairs, changes):
+def test_any_damage_after_the_header_yields_only_what_was_written(pairs, changes):
     pairs = number(pairs)
     journal, ends = encode_journal(pairs)
     header, frames = journal[: ends[0]], journal[ends[0] :]
@@ -93,7 +93,7 @@ def test_any_damage_after_the_header(pairs, changes):
 
 
 @given(journals, journals)
-def test_a_journal_in_a_document_is_not_read_as_one(pairs, others):
+def test_a_journal_within_a_document_is_not_read(pairs, others):
     inner, _ = encode_journal(number(others))
     pairs = [("event", {"number": -1, "data": inner}), *number(pairs)]
     journal, ends = encode_journal(pairs)

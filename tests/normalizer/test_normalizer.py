@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from documents import EPOCH, Document, Pair, RunBuilder, data_key, emit, scalar_run
-from event_model import DocumentNames, schema_validators
+from event_model import DocumentNames
 from tiled.client.container import Container
 from tree import read_arrow, stream_of
 
 from bluesky_tiled_writer import RunNormalizer, TiledWriter
-from bluesky_tiled_writer.errors import InvalidDocument
 
 
 def normalized(docs: list[Pair], normalizer: RunNormalizer | None = None) -> list[Pair]:
@@ -404,80 +403,7 @@ def test_the_values_of_events_are_not_copied() -> None:
     assert all(event["data"]["image"] is image for event in events)
 
 
-class Counting:
-    """A validator that counts."""
-
-    def __init__(self, validator: Any, counts: dict[str, int], kind: str) -> None:
-        self._validator = validator
-        self._counts = counts
-        self._kind = kind
-
-    def validate(self, doc: Any) -> None:
-        self._counts[self._kind] = self._counts.get(self._kind, 0) + 1
-        self._validator.validate(doc)
-
-    def is_valid(self, doc: Any) -> bool:
-        return bool(self._validator.is_valid(doc))
-
-
-def test_rare_documents_are_validated_and_events_are_not(
-    client: Container, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counts: dict[str, int] = {}
-    counting = {
-        kind: Counting(validator, counts, kind.name)
-        for kind, validator in schema_validators.items()
-    }
-    monkeypatch.setattr("bluesky_tiled_writer.normalizer.upgrade.schema_validators", counting)
-    run = RunBuilder()
-    run.start()
-    run.descriptor("primary", {"x": "number"})
-    for _ in range(20):
-        run.event("primary", {"x": 0.5})
-    run.event_page("primary", [{"x": 0.5}] * 3)
-    run.stop()
-
-    emit(run.docs, TiledWriter(client))
-
-    assert counts == {"start": 1, "descriptor": 1, "stop": 1}
-    assert len(stream_of(client, run.uid)["internal"].read()) == 23
-
-
-# -- validation -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("index", "changes", "names"),
-    [
-        (0, {"time": "noon"}, ["start", "time", "noon"]),
-        (0, {"time": None}, ["start", "time"]),
-        (1, {"data_keys": {"x": data_key("float")}}, ["data_keys.x.dtype"]),
-        (1, {"data_keys": {"x": {"dtype": "number", "shape": []}}}, ["data_keys.x", "source"]),
-        (1, {"data_keys": {"x": data_key("number", ["a"])}}, ["data_keys.x.shape.0"]),
-        (1, {"data_keys": []}, ["descriptor", "data_keys"]),
-        (1, {"data_keys": None}, ["descriptor", "data_keys"]),
-        (1, {"run_start": 7}, ["descriptor", "run_start"]),
-        (-1, {"exit_status": "fine"}, ["stop", "exit_status", "fine"]),
-        (-1, {"time": []}, ["stop", "time"]),
-    ],
-)
-def test_an_invalid_document_is_named_with_its_field(
-    index: int, changes: Document, names: list[str]
-) -> None:
-    docs = scalar_run().docs
-    name, doc = docs[index]
-    wrong = {k: v for k, v in {**doc, **changes}.items() if v is not None}
-    normalizer = RunNormalizer()
-    out = normalized(docs[:1], normalizer) if index else []
-    with pytest.raises(InvalidDocument) as raised:
-        normalizer(name, wrong)
-    for part in (name, doc["uid"], *names):
-        assert part in str(raised.value)
-    assert raised.value.hint
-    assert len(out) <= 1  # nothing of it went on
-
-
-def test_a_document_may_hold_numpy_values_where_the_schema_has_plain_ones(
+def test_a_document_may_hold_numpy_values_(
     client: Container,
 ) -> None:
     run = RunBuilder()

@@ -11,14 +11,14 @@ import httpx
 import numpy as np
 import pytest
 from conftest import RequestLog
-from documents import RunBuilder, data_key, emit
+from documents import RunBuilder, data_key, emit, emit_one_by_one
 from tiled.client.container import Container
 from tree import stream_of
 
 from bluesky_tiled_writer import TiledWriter
 
 MANY = 3
-"""Chunks that an array may have here: every row takes requests."""
+"""Chunks that an array may have in these tests, since each row of a test costs requests."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +37,9 @@ def slow_run(rows: int, row: Callable[[int], Any], size: int, dtype: str = "<i4"
 
 
 def write(client: Container, run: RunBuilder, **options: Any) -> Any:
-    with TiledWriter(client, batch_size=1, **options) as writer:
-        emit(run.docs, writer)
+    with TiledWriter(client, **options) as writer:
+        emit_one_by_one(run.docs[:-1], writer)
+        emit(run.docs[-1:], writer)
         assert writer.wait_for(run.uid)
     return stream_of(client, run.uid)["wave"]
 
@@ -89,8 +90,8 @@ def test_an_array_that_is_written_anew_survives_a_lost_connection(
     client: Container, tmp_path: Path, method: str, after: bool
 ) -> None:
     run = slow_run(5, lambda i: [i, i], 2)
-    with TiledWriter(client, journal_directory=tmp_path, batch_size=1) as writer:
-        emit(run.docs[:-1], writer)
+    with TiledWriter(client, journal_directory=tmp_path) as writer:
+        emit_one_by_one(run.docs[:-1], writer)
         with connection_lost(client, method, after=after) as lost:
             emit(run.docs[-1:], writer)
             assert writer.wait_for(run.uid)
@@ -102,7 +103,7 @@ def test_an_array_that_is_written_anew_survives_a_lost_connection(
 
 @contextmanager
 def connection_lost(client: Container, method: str, *, after: bool) -> Iterator[list[str]]:
-    """Lose one request about the array, before or after the server carried it out."""
+    """Lose one request about the array, before or after the server executes it."""
     lost: list[str] = []
 
     def is_it(request: httpx.Request) -> bool:

@@ -88,6 +88,41 @@ def document(kind: str, **fields: Any) -> Make:
     return lambda docs: (kind, {"uid": "wrong-document", "time": EPOCH, **fields})
 
 
+def files(**fields: Any) -> Make:
+    """A stream_resource with some fields changed; None takes a field away."""
+
+    def make(docs: list[Pair]) -> Pair:
+        doc: Document = {
+            "uid": "wrong-document",
+            "run_start": docs[START][1]["uid"],
+            "data_key": "image",
+            "mimetype": "application/x-hdf5",
+            "uri": "file://localhost/data/image.h5",
+            "parameters": {},
+        }
+        doc.update(fields)
+        return "stream_resource", {key: value for key, value in doc.items() if value is not None}
+
+    return make
+
+
+def datum(**fields: Any) -> Make:
+    """A stream_datum with some fields changed; None takes a field away."""
+
+    def make(docs: list[Pair]) -> Pair:
+        rows = {"start": 0, "stop": 1}
+        doc: Document = {
+            "uid": "wrong-document",
+            "descriptor": docs[DESCRIPTOR][1]["uid"],
+            "indices": rows,
+            "seq_nums": rows,
+        }
+        doc.update(fields)
+        return "stream_datum", {key: value for key, value in doc.items() if value is not None}
+
+    return make
+
+
 WRONG = {
     # References to nothing that was ever seen.
     "an event of an unknown run": Wrong(
@@ -200,21 +235,30 @@ WRONG = {
         InvalidDocument,
         ("descriptor", "wrong-document", "primary", "data_keys"),
     ),
-    "a descriptor whose data key has no dtype": Wrong(
-        changed(DESCRIPTOR, data_keys={"x": {"source": "test", "shape": []}}),
+    "a descriptor whose data_keys are a list": Wrong(
+        changed(DESCRIPTOR, data_keys=["x"]),
         InvalidDocument,
-        ("descriptor", "wrong-document", "primary", "data_keys.x", "dtype"),
+        ("descriptor", "wrong-document", "primary", "data_keys"),
     ),
     "a descriptor without a name": Wrong(
         changed(DESCRIPTOR, name=None), InvalidDocument, ("descriptor", "wrong-document", "name")
     ),
-    "a stop without exit_status": Wrong(
-        lambda docs: (
-            "stop",
-            {"uid": "wrong-document", "time": EPOCH, "run_start": docs[START][1]["uid"]},
-        ),
+    # Files that cannot be found, or rows that are not said to be in them.
+    **{
+        f"a stream_resource without {field}": Wrong(
+            files(**{field: None}), InvalidDocument, ("stream_resource", field)
+        )
+        for field in ("uid", "data_key", "uri")
+    },
+    "a stream_datum of an unknown stream_resource": Wrong(
+        datum(stream_resource="nobody"),
+        UnknownReference,
+        ("stream_datum", "wrong-document", "nobody"),
+    ),
+    "a stream_datum without a stream_resource": Wrong(
+        datum(stream_resource=None),
         InvalidDocument,
-        ("stop", "wrong-document", "exit_status"),
+        ("stream_datum", "wrong-document", "stream_resource"),
     ),
     "a document of no known kind": Wrong(document("surprise"), InvalidDocument, ("surprise",)),
 }

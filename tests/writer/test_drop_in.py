@@ -1,4 +1,4 @@
-"""In place of the writers of bluesky and of bluesky-tiled-plugins: keywords and behaviour."""
+"""A drop-in for the writers of bluesky and bluesky-tiled-plugins: keywords and behaviour."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_normalizer_has_the_methods_that_beamlines_use(
 
 
 class Everything:
-    """A value for each option, and a check that each had its effect."""
+    """A value for each option, and a check that each has its effect."""
 
     def __init__(self, journals: Path) -> None:
         self.backup: dict[str, Any] = {}
@@ -190,7 +190,7 @@ def test_from_profile_takes_every_option_and_passes_on_the_rest(
         tiled.profiles.load_profiles.cache_clear()
 
 
-def test_an_option_that_nobody_knows_is_an_error(client: Container, http_server: str) -> None:
+def test_an_unknown_option_is_an_error(client: Container, http_server: str) -> None:
     with pytest.raises(TypeError, match="batchsize"):
         TiledWriter(client, batchsize=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="batchsize"):
@@ -213,7 +213,7 @@ def test_a_subclass_is_made_by_the_constructors_too(http_server: str) -> None:
 
 
 def old_run() -> RunBuilder:
-    """A run whose descriptor needs a normalizer: it has a type in old words."""
+    """A run that needs a normalizer: its descriptor has a type in the old form."""
     run = RunBuilder()
     run.start()
     run.descriptor("primary", {"x": data_key(dtype_str="<f4"), "y": "number"})
@@ -238,7 +238,7 @@ NORMALIZERS = pytest.mark.parametrize(
 
 
 @NORMALIZERS
-def test_the_normalizers_of_the_others_do_as_well(
+def test_the_normalizers_of_the_others_can_be_used(
     client: Container, get_normalizer: Callable[[], type]
 ) -> None:
     run = old_run()
@@ -252,7 +252,7 @@ def test_the_normalizers_of_the_others_do_as_well(
 
 
 @NORMALIZERS
-def test_a_normalizer_of_a_beamline_does_what_it_says(
+def test_a_normalizer_of_a_beamline_takes_effect(
     client: Container, get_normalizer: Callable[[], type]
 ) -> None:
     base: Any = get_normalizer()
@@ -335,21 +335,18 @@ def backup_of(directory: Path, uid: str) -> list[Pair]:
     return [(entry["name"], entry["doc"]) for entry in entries]
 
 
-@pytest.mark.parametrize("batch_size", [1, 10_000])
 @pytest.mark.parametrize("written", range(6))
 def test_a_run_that_is_refused_at_any_point_is_backed_up_whole(
     client: Container,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     written: int,
-    batch_size: int,
 ) -> None:
     backups: dict[str, Any] = {}
-    writer = TiledWriter(
-        client, backup_directory=tmp_path, backup_dictionary=backups, batch_size=batch_size
-    )
+    writer = TiledWriter(client, backup_directory=tmp_path, backup_dictionary=backups)
     run = scalar_run()
     emit(run.docs[:written], writer)
+    assert writer.flush()
     with key_revoked(client):
         emit(run.docs[written:], writer)
 
@@ -365,9 +362,10 @@ def test_a_run_that_is_refused_at_any_point_is_backed_up_whole(
 def test_a_run_stays_in_its_backup_when_the_server_is_back(
     client: Container, tmp_path: Path
 ) -> None:
-    writer = TiledWriter(client, backup_directory=tmp_path, batch_size=1)
+    writer = TiledWriter(client, backup_directory=tmp_path)
     run = scalar_run()
     emit(run.docs[:2], writer)
+    assert writer.flush()
     with key_revoked(client):
         emit(run.docs[2:3], writer)
         writer.flush()
@@ -402,12 +400,13 @@ def test_a_run_is_backed_up_when_the_server_is_gone(tmp_path: Path) -> None:
     run = scalar_run()
     with SimpleTiledServer(api_key=get_settings().single_user_api_key) as server:
         client = from_uri(server.uri)
-        writer = TiledWriter(client, backup_directory=tmp_path)
+        writer = TiledWriter(client, backup_directory=tmp_path / "backups")
         emit(run.docs[:3], writer)
+        assert writer.flush()
     emit(run.docs[3:], writer)
     writer.close(timeout=1.0)
     client.context.close()
-    assert backup_of(tmp_path, run.uid) == run.docs
+    assert backup_of(tmp_path / "backups", run.uid) == run.docs
 
 
 def test_a_run_whose_uid_tiled_has_already_is_backed_up(client: Container, tmp_path: Path) -> None:
@@ -430,7 +429,7 @@ def test_a_run_that_is_stored_leaves_no_backup(client: Container, tmp_path: Path
     assert not (tmp_path / "new").exists()
 
 
-def test_a_backup_holds_what_json_has_no_form_for(client: Container, tmp_path: Path) -> None:
+def test_a_backup_holds_what_json_cannot(client: Container, tmp_path: Path) -> None:
     writer = TiledWriter(client, backup_directory=str(tmp_path / "not" / "yet" / "there"))
     run = RunBuilder()
     run.start(motors=("x", "y"), shape=np.array([2, 3]), gain=np.float32(0.5), blob=b"\xff\x00")
@@ -518,7 +517,7 @@ def test_without_a_backup_the_caller_is_told(client: Container, written: int) ->
 def test_a_wrong_document_is_the_callers_also_with_a_backup(
     client: Container, tmp_path: Path
 ) -> None:
-    """It is no error of Tiled, and goes to no backup that would repeat it."""
+    """It is no error of Tiled, so it goes to no backup, which would repeat it."""
     writer = TiledWriter(client, backup_directory=tmp_path)
     run = scalar_run()
     emit(run.docs[:2], writer)

@@ -1,4 +1,4 @@
-"""Files that cannot be described, or that nobody knows: each is named, and costs only its key."""
+"""Files that cannot be described or are of an unknown type: each costs its key only, and a note."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from detector_files import (
-    BATCH_SIZES,
     DATASET,
     FRAMES,
     external,
@@ -43,7 +42,7 @@ def knowing_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contain
 
 
 def raw_run(directory: Path, declared: Any = None, **parameters: Any) -> tuple[RunBuilder, str]:
-    """A run with a motor and a detector whose files have the type `RAW`; and their resource."""
+    """A run with a motor and a detector whose files have the type `RAW`; and its resource."""
     FRAMES.tofile(directory / "a.raw")
     return two_keys(
         uri_of(directory / "a.raw"), RAW, external() if declared is None else declared, **parameters
@@ -84,15 +83,14 @@ def assert_bytes(client: Container, run: RunBuilder, resource: str, mimetype: st
     return note
 
 
-# -- types that nobody knows ----------------------------------------------------------------------
+# -- unknown types --------------------------------------------------------------------------------
 
 
-@BATCH_SIZES
 def test_files_that_the_server_cannot_read_are_bytes_with_a_note(
-    client: Container, tmp_path: Path, batch_size: int
+    client: Container, tmp_path: Path
 ) -> None:
     run, resource = raw_run(tmp_path)
-    emit(run.docs, TiledWriter(client, batch_size=batch_size))
+    emit(run.docs, TiledWriter(client))
 
     assert_bytes(client, run, resource, RAW)
     assert_the_rest_is_stored(client, run)
@@ -103,12 +101,11 @@ def test_files_that_the_server_cannot_read_are_bytes_with_a_note(
     assert validate_run(client[run.uid]) == []
 
 
-@BATCH_SIZES
 def test_files_that_only_the_server_can_read_are_arrays(
-    knowing_client: Container, tmp_path: Path, batch_size: int
+    knowing_client: Container, tmp_path: Path
 ) -> None:
     run, _ = raw_run(tmp_path)
-    emit(run.docs, TiledWriter(knowing_client, batch_size=batch_size))
+    emit(run.docs, TiledWriter(knowing_client))
 
     node = knowing_client[run.uid]["primary"]["img"]
     np.testing.assert_array_equal(node.read(), FRAMES)
@@ -144,14 +141,14 @@ def test_files_of_an_old_resource_with_an_unknown_spec_are_bytes_with_a_note(
 ) -> None:
     write_hdf5(tmp_path / "a.h5", FRAMES)
     for number in range(2):
-        run = legacy_run("NOBODY", tmp_path / "a.h5", late=bool(number), paged=False)
+        run = legacy_run("UNKNOWN", tmp_path / "a.h5", late=bool(number), paged=False)
         emit(run.docs, TiledWriter(client))
-        note = assert_bytes(client, run, f"res-{run.uid}", "NOBODY")
+        note = assert_bytes(client, run, f"res-{run.uid}", "UNKNOWN")
         assert "spec_to_mimetype" in note
         assert_the_rest_is_stored(client, run)
 
 
-# -- types that we know, in documents that make no sense ------------------------------------------
+# -- known types, in documents that make no sense -------------------------------------------------
 
 TEMPLATE: Document = {"template": "img_{:03d}.tif"}
 BAD: dict[str, tuple[str, Document | None, Document, str]] = {
@@ -172,12 +169,10 @@ BAD: dict[str, tuple[str, Document | None, Document, str]] = {
 }
 
 
-@BATCH_SIZES
 @pytest.mark.parametrize(("mimetype", "declared", "parameters", "text"), BAD.values(), ids=BAD)
 def test_documents_that_make_no_sense_are_noted_with_key_and_resource(
     client: Container,
     tmp_path: Path,
-    batch_size: int,
     mimetype: str,
     declared: Document | None,
     parameters: Document,
@@ -185,7 +180,7 @@ def test_documents_that_make_no_sense_are_noted_with_key_and_resource(
 ) -> None:
     uri = write_hdf5(tmp_path / "a.h5", FRAMES)
     run, resource = two_keys(uri, mimetype, declared, **parameters)
-    emit(run.docs, TiledWriter(client, batch_size=batch_size))
+    emit(run.docs, TiledWriter(client))
 
     assert list(stream_of(client, run.uid)) == ["internal"]
     assert_the_rest_is_stored(client, run)
@@ -197,7 +192,6 @@ def test_documents_that_make_no_sense_are_noted_with_key_and_resource(
 # -- files that are not as the documents say: seen only when they are read ------------------------
 
 
-@BATCH_SIZES
 @pytest.mark.parametrize(
     ("rows", "parameters", "text"),
     [
@@ -205,17 +199,12 @@ def test_documents_that_make_no_sense_are_noted_with_key_and_resource(
         pytest.param(8, DATASET, "8 rows, but its files hold 6 only", id="beyond"),
     ],
 )
-def test_what_the_file_does_not_have_costs_only_its_key_and_shows_in_the_validation(
-    client: Container,
-    tmp_path: Path,
-    batch_size: int,
-    rows: int,
-    parameters: Document,
-    text: str,
+def test_what_the_file_lacks_costs_only_its_key_and_shows_in_the_validation(
+    client: Container, tmp_path: Path, rows: int, parameters: Document, text: str
 ) -> None:
     uri = write_hdf5(tmp_path / "a.h5", FRAMES)
     run, _ = two_keys(uri, HDF5, external(), rows, **parameters)
-    emit(run.docs, TiledWriter(client, batch_size=batch_size))
+    emit(run.docs, TiledWriter(client))
 
     assert_the_rest_is_stored(client, run, rows)
     (problem,) = validate_run(client[run.uid])

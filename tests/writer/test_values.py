@@ -1,7 +1,7 @@
-"""What a value becomes: every row and bullet of the table in the documentation.
+"""Each value is stored as the table in the documentation says.
 
-Each case is stored in batches of several sizes and as a page, read back through Tiled on every
-database, and compared in values and types.
+Each case is stored row by row and as a page, and on each database if it depends on that; it is read
+back through Tiled and compared in values and types.
 """
 
 from __future__ import annotations
@@ -10,45 +10,87 @@ from typing import Any
 
 import numpy as np
 import pytest
-from documents import RunBuilder, data_key
-from servers import Storage
+from conftest import AppOn
+from documents import TOGETHER_OR_NOT, RunBuilder, Send, data_key, emit, emit_one_by_one
 from tiled.client import from_context
 from tiled.client.container import Container
 from tiled.client.context import Context
 from tree import snapshot, stream_of
-from value_cases import ARRAY, CASES, COLUMN, INF, NAN, RAGGED, Case, all_cases, key_of
+from value_cases import (
+    ARRAY,
+    CASES,
+    COLUMN,
+    INF,
+    NAN,
+    RAGGED,
+    SQL_CASES,
+    Case,
+    all_cases,
+    key_of,
+)
 
 from bluesky_tiled_writer import TiledWriter
 
-BATCHINGS = [1, "page"]
-"""The two ends; every batching between them gives the same, see test_batching.py."""
 
-
-def write(client: Container, run: RunBuilder, batch_size: int, **options: Any) -> dict[str, Any]:
-    writer = TiledWriter(client, batch_size=batch_size, **options)
-    for name, doc in run.docs:
-        writer(name, doc)
+def write(client: Container, run: RunBuilder, send: Send = emit, **options: Any) -> dict[str, Any]:
+    """Write a run, and return what Tiled holds of it."""
+    send(run.docs, TiledWriter(client, **options))
     return snapshot(client[run.uid])
 
 
-@pytest.fixture(scope="module", params=BATCHINGS)
-def everything(request: pytest.FixtureRequest, storage_context: Context) -> dict[str, Any]:
-    """What Tiled holds of a run with all cases."""
-    size = 10_000 if request.param == "page" else request.param
-    return write(from_context(storage_context), all_cases(request.param), size)
+@pytest.fixture(scope="module")
+def one_by_one(app_context: Context) -> dict[str, Any]:
+    """A run of all cases, whose nodes grow and are widened row by row."""
+    return write(from_context(app_context), all_cases(1), emit_one_by_one)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_value_is_stored_as_documented(
-    case: Case, everything: dict[str, Any], storage: Storage
+@pytest.fixture(scope="module")
+def in_pages(app_context: Context) -> dict[str, Any]:
+    """A run of all cases, stored at once."""
+    return write(from_context(app_context), all_cases("page"))
+
+
+OTHERS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def on_another(request: pytest.FixtureRequest, app_on: AppOn) -> tuple[str, dict[str, Any]]:
+    """The name of another database, and a run there of the cases that depend on it."""
+    _, context = app_on(request.param)
+    run = all_cases(1, SQL_CASES)
+    return request.param, write(from_context(context), run, emit_one_by_one)
+
+
+def each(cases: list[Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
+
+
+@each(CASES)
+def test_value_is_stored_as_documented(case: Case, one_by_one: dict[str, Any]) -> None:
+    assert_as_documented(case, one_by_one, "duckdb")
+
+
+@each(CASES)
+def test_value_in_a_page_is_stored_as_documented(case: Case, in_pages: dict[str, Any]) -> None:
+    assert_as_documented(case, in_pages, "duckdb")
+
+
+@each(SQL_CASES)
+def test_value_is_stored_as_documented_on_other_databases(
+    case: Case, on_another: tuple[str, dict[str, Any]]
 ) -> None:
+    database, run = on_another
+    assert_as_documented(case, run, database)
+
+
+def assert_as_documented(case: Case, run: dict[str, Any], database: str) -> None:
     stream, key = f"rows_{len(case.values)}", key_of(case)
-    nodes = everything["children"][stream]["children"]
+    nodes = run["children"][stream]["children"]
     columns = nodes["internal"]["columns"]
     where, type_, stored, notes = case.where, case.type, case.stored, case.notes
-    if case.without and storage.name in case.without[0]:
+    if case.without and database in case.without[0]:
         _, where, type_, stored = case.without
-    if storage.name == "postgresql" and case.name == "embedded NUL":
+    if database == "postgresql" and case.name == "embedded NUL":
         notes = ["'a\\x00b' does not fit", "'c\\x00' does not fit"]
     elif where == COLUMN and case.name == "never an array, nor a shape":
         notes = []
@@ -61,32 +103,30 @@ def test_value_is_stored_as_documented(
         assert (nodes[key]["dtype"], nodes[key]["values"]) == (type_, stored)
         assert key not in columns
     begin = f"Stream {stream!r}, key {key!r}, seq_num "
-    found = [note for note in everything["metadata"]["notes"] if note.startswith(begin)]
+    found = [note for note in run["metadata"]["notes"] if note.startswith(begin)]
     assert len(found) == len(notes)
     for words, note in zip(notes, found, strict=True):
         assert words in note
 
 
-LONG = "k" * 61
-NAMES = {
-    "forbidden characters": ["a(b)", "a=b", "a%b", "a;b", "a--b", 'a"b', "a'b", "a\\b", "a+b"],
-    "leading digit or underscore": ["1a", "_a", "é"],
-    "over 60 bytes": [LONG, "é" * 31],
-}
+REFUSED_NAMES = [
+    *("a(b)", "a=b", "a%b", "a;b", "a--b", 'a"b', "a'b", "a\\b", "a+b"),
+    *("1a", "_a", "é"),  # SQL wants a letter first
+    *("k" * 61, "é" * 31),  # over 60 bytes
+]
 
 
-@pytest.mark.parametrize("kind", NAMES)
-def test_name_that_sql_refuses_is_a_node_of_its_own(kind: str, storage_client: Container) -> None:
-    keys = NAMES[kind]
+def test_name_that_sql_refuses_has_a_node_of_its_own(storage_client: Container) -> None:
     run = RunBuilder()
     run.start()
-    run.descriptor("primary", dict.fromkeys(keys, "number") | {"plain": "number"})
+    run.descriptor("primary", dict.fromkeys(REFUSED_NAMES, "number") | {"plain": "number"})
     for i in range(3):
-        run.event("primary", {key: i + n / 10 for n, key in enumerate(keys)} | {"plain": i})
+        values = {key: i + n / 100 for n, key in enumerate(REFUSED_NAMES)}
+        run.event("primary", values | {"plain": i})
     run.stop()
-    nodes = write(storage_client, run, 2)["children"]["primary"]["children"]
-    for n, key in enumerate(keys):
-        assert nodes[key]["values"] == [n / 10, 1 + n / 10, 2 + n / 10]
+    nodes = write(storage_client, run)["children"]["primary"]["children"]
+    for n, key in enumerate(REFUSED_NAMES):
+        assert nodes[key]["values"] == [n / 100, 1 + n / 100, 2 + n / 100]
         stamps = f"ts_{key}"
         assert stamps in nodes or stamps in nodes["internal"]["columns"]
     assert nodes["internal"]["columns"]["plain"] == ("double", [0.0, 1.0, 2.0])
@@ -98,7 +138,7 @@ def test_names_that_differ_in_case_are_told_apart(storage_client: Container) -> 
     run.descriptor("primary", {"A": "number", "a": "integer", "Time": "number"})
     run.event("primary", {"A": 1.5, "a": 2, "Time": 3.5})
     run.stop()
-    nodes = write(storage_client, run, 1)["children"]["primary"]["children"]
+    nodes = write(storage_client, run)["children"]["primary"]["children"]
     assert nodes["internal"]["columns"]["A"] == ("double", [1.5])
     assert (nodes["a"]["dtype"], nodes["a"]["values"]) == ("int64", [2])
     assert (nodes["Time"]["dtype"], nodes["Time"]["values"]) == ("float64", [3.5])
@@ -112,7 +152,7 @@ def test_name_that_no_file_or_url_can_have_is_noted(client: Container) -> None:
     run.descriptor("primary", {"q?#": array, "y" * 300: array})
     run.event("primary", {"q?#": [1.0], "y" * 300: [2.0]})
     run.stop()
-    tree = write(client, run, 1)
+    tree = write(client, run)
     nodes = tree["children"]["primary"]["children"]
     assert nodes["q__"]["values"] == [[1.0]]
     (renamed,) = [name for name in nodes if name.startswith("yyy")]
@@ -129,7 +169,7 @@ def test_reserved_names_are_renamed_and_noted(client: Container) -> None:
     run.descriptor("primary", dict.fromkeys(keys, "number"))
     run.event("primary", {key: float(i) for i, key in enumerate(keys)})
     run.stop()
-    tree = write(client, run, 1)
+    tree = write(client, run)
     columns = tree["children"]["primary"]["children"]["internal"]["columns"]
     for i, column in enumerate(["time_", "seq_num_", "internal_", "x", "ts_x_"]):
         assert columns[column] == ("double", [float(i)])
@@ -140,8 +180,7 @@ def test_reserved_names_are_renamed_and_noted(client: Container) -> None:
         assert any(repr(old) in note and repr(old + "_") in note for note in notes)
 
 
-@pytest.mark.parametrize("batch_size", [1, 10_000])
-def test_1500_keys_are_parts_with_each_column_in_one(client: Container, batch_size: int) -> None:
+def test_1500_keys_are_parts_with_each_column_in_one(client: Container) -> None:
     keys = [f"k{i}" for i in range(1500)]
     run = RunBuilder()
     run.start()
@@ -149,7 +188,7 @@ def test_1500_keys_are_parts_with_each_column_in_one(client: Container, batch_si
     for row in range(2):
         run.event("primary", {key: i + row / 2 for i, key in enumerate(keys)})
     run.stop()
-    nodes = write(client, run, batch_size)["children"]["primary"]["children"]
+    nodes = write(client, run, emit_one_by_one)["children"]["primary"]["children"]
     assert set(nodes) == {"internal_0", "internal_1", "internal_2"}
     columns: dict[str, Any] = {}
     for node in nodes.values():
@@ -173,7 +212,7 @@ def test_streams_and_keys_are_never_mixed_up(client: Container) -> None:
     run.event("a", {"b_c": "text", "x": "one"})
     run.event("with space", {"x": [2.5]})
     run.stop()
-    streams = write(client, run, 10)["children"]
+    streams = write(client, run)["children"]
     assert streams["a_b"]["children"]["internal"]["columns"]["c"] == ("double", [1.5])
     assert streams["a_b"]["children"]["internal"]["columns"]["x"] == ("int64", [1])
     assert streams["a"]["children"]["internal"]["columns"]["b_c"] == ("string", ["text"])
@@ -181,8 +220,8 @@ def test_streams_and_keys_are_never_mixed_up(client: Container) -> None:
     assert streams["with space"]["children"]["x"]["values"] == [[2.5]]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 100])
-def test_key_absent_from_some_rows(client: Container, batch_size: int) -> None:
+@TOGETHER_OR_NOT
+def test_key_absent_from_some_rows(client: Container, send: Send) -> None:
     array = data_key("array", [2], dtype_numpy="<f8")
     run = RunBuilder()
     run.start()
@@ -193,7 +232,7 @@ def test_key_absent_from_some_rows(client: Container, batch_size: int) -> None:
     run.event("primary", {"first": 2.5})
     run.event("primary", {"first": 3.5, "later": 3, "a": [3, 4]})
     run.stop()
-    tree = write(client, run, batch_size)
+    tree = write(client, run, send)
     nodes = tree["children"]["primary"]["children"]
     columns = nodes["internal"]["columns"]
     assert columns["first"] == ("double", [None, 2.5, 3.5])
@@ -203,14 +242,14 @@ def test_key_absent_from_some_rows(client: Container, batch_size: int) -> None:
     assert [note for note in tree["metadata"]["notes"] if "'a', seq_num 2" in note]
 
 
-def test_more_than_100_misfits_of_a_key_are_counted(client: Container) -> None:
+def test_more_than_100_values_of_a_key_that_do_not_fit_are_counted(client: Container) -> None:
     run = RunBuilder()
     run.start()
     run.descriptor("primary", {"x": "number"})
     for i in range(130):
         run.event("primary", {"x": f"text {i}"})
     run.stop()
-    notes = write(client, run, 7)["metadata"]["notes"]
+    notes = write(client, run, batch_size=7)["metadata"]["notes"]
     assert len(notes) == 101
     assert notes[99].startswith("Stream 'primary', key 'x', seq_num 100: 'text 99'")
     assert "30 more values" in notes[100]
@@ -226,7 +265,9 @@ def test_small_arrays_are_list_columns_if_asked_for(
     for value in ([1, 2], None, [3], [0.5, 1]):
         run.event("primary", {"x": value})
     run.stop()
-    nodes = write(client, run, 2, max_array_size=size)["children"]["primary"]["children"]
+    nodes = write(client, run, emit_one_by_one, max_array_size=size)["children"]["primary"][
+        "children"
+    ]
     if where == ARRAY:
         assert nodes["x"]["family"] == RAGGED
         return
@@ -251,7 +292,7 @@ def test_metadata_is_exact_or_noted(client: Container) -> None:
         lossy={"nan": NAN, "inf": [INF, -INF], "bytes": b"ab", "raw": b"\xff", "huge": 2**70},
     )
     run.stop()
-    tree = write(client, run, 1)["metadata"]
+    tree = write(client, run)["metadata"]
     assert tree["start"]["exact"] == {
         "int": 2**60 + 1,
         "large": 2**64 - 1,
@@ -277,7 +318,7 @@ def test_metadata_with_nul_is_stored(storage_client: Container) -> None:
     run = RunBuilder()
     run.start(title="a\0b")
     run.stop()
-    tree = write(storage_client, run, 1)["metadata"]
+    tree = write(storage_client, run)["metadata"]
     assert tree["start"]["title"] == "a␀b"
     assert "start.title" in tree["notes"][0]
 
@@ -292,7 +333,7 @@ def test_large_arrays_are_stored_in_chunks_of_bounded_size(
     for i in range(97):
         run.event("primary", {"x": [i] * 10})
     run.stop()
-    write(client, run, 50)
+    write(client, run, batch_size=50)
     node = stream_of(client, run.uid)["x"]
     assert node.shape == (97, 10)
     assert max(node.chunks[0]) == 12
@@ -300,7 +341,7 @@ def test_large_arrays_are_stored_in_chunks_of_bounded_size(
 
 
 class Broken:
-    """An object that nothing can be done with."""
+    """An object that refuses every use."""
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("no array")
@@ -309,10 +350,7 @@ class Broken:
         raise RuntimeError("no repr")
 
 
-@pytest.mark.parametrize("batch_size", [1, 10])
-def test_object_that_does_not_behave_costs_its_own_key_only(
-    client: Container, batch_size: int
-) -> None:
+def test_object_that_does_not_behave_costs_its_own_key_only(client: Container) -> None:
     run = RunBuilder()
     run.start()
     array = data_key("array", [2], dtype_numpy="<f8")
@@ -320,7 +358,7 @@ def test_object_that_does_not_behave_costs_its_own_key_only(
     run.event("primary", {"x": Broken(), "y": Broken(), "z": 1.5})
     run.event("primary", {"x": [1, 2], "y": 2.5, "z": 3.5})
     run.stop()
-    tree = write(client, run, batch_size)
+    tree = write(client, run)
     nodes = tree["children"]["primary"]["children"]
     assert nodes["internal"]["columns"]["z"] == ("double", [1.5, 3.5])
     assert nodes["internal"]["columns"]["y"][1][0] is None

@@ -1,7 +1,25 @@
-"""Does Tiled hold what was measured: compare a stored run with documents and files."""
+"""Does Tiled hold what was measured? Compares a stored run with its documents and its files.
 
-from .readback import RunInTiled, reading
-from .validation import log_problems
-from .verify import stored_start, verify
+::
 
-__all__ = ["RunInTiled", "log_problems", "reading", "stored_start", "verify"]
+    verify.py         verify: the documents of a run beside its rows and metadata in Tiled
+    expected.py       ExpectedRun: what Tiled should hold, derived from the documents
+    compare.py        same, different_rows, ...: values compared as readers see them; pure
+    readback.py       RunInTiled: a run as the server sends it
+    validation.py     validate_run: what is registered beside files and server, without documents
+    stored_files.py   file_problems: the files of one key beside what is registered of them
+"""
+
+from .readback import RunInTiled
+from .validation import Problem, log_problems, validate_run
+from .verify import Difference, stored_start, verify
+
+__all__ = [
+    "Difference",
+    "Problem",
+    "RunInTiled",
+    "log_problems",
+    "stored_start",
+    "validate_run",
+    "verify",
+]

@@ -1,8 +1,8 @@
-"""Whether what is stored is what was measured: values as documents have them, and as readers do.
+"""Values compared: as documents have them beside as readers get them.
 
-Pure functions. They know nothing of how values were stored: numbers are equal if they are the
-same number, whatever the type; None and NaN are the same, since readers of tables see no
-difference; text that holds JSON equals the array that it was made from.
+Pure functions, which know nothing of how values were stored. Numbers are equal if they are the same
+number, whatever their types; None equals NaN, since readers of tables see no difference; text that
+holds JSON equals the array that it was made from.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import numpy as np
 
 from bluesky_tiled_writer.schema import FLOAT_EXACT, plain_scalar, regular_block, verbatim
 
-_MAX_TEXT = 200
+_MAX_TEXT = 200  # characters of a value in a message
 
 
 def same(measured: Any, stored: Any) -> bool:
-    """Whether a stored value is the one of a document.
+    """Return True if a stored value is the one of a document.
 
     Parameters
     ----------
     measured : Any
-        The value in the document; None where there is none.
+        The value in the document; None if it has none.
     stored : Any
-        A cell of a table as Arrow gives it, or a row of an array, perhaps of no dimensions.
+        A cell of a table as Arrow gives it, or a row of an array (a scalar if the array has one
+        dimension).
     """
     measured, stored = plain_scalar(measured), plain_scalar(stored)
     if is_array(measured):
@@ -39,21 +40,21 @@ def same(measured: Any, stored: Any) -> bool:
         return is_array(stored) and _same_arrays(measured, stored)
     if is_blank(measured):
         return is_blank(stored)
-    if isinstance(measured, str) and isinstance(stored, bytes):  # declared as bytes
+    if isinstance(measured, str) and isinstance(stored, bytes):  # its data key declares bytes
         measured = measured.encode("utf-8", "surrogatepass")
     try:
         return type(measured == stored) in (bool, np.bool_) and bool(measured == stored)
-    except Exception:  # an object that cannot be compared
+    except Exception:  # objects may refuse to be compared
         return False
 
 
 def is_array(value: Any) -> bool:
-    """Whether it has elements."""
+    """Return True if a value has elements."""
     return isinstance(value, list | tuple | np.ndarray)
 
 
 def is_blank(value: Any) -> bool:
-    """Whether readers see nothing there: None, NaN, or no time."""
+    """Return True for what readers see as missing: None, NaN and NaT."""
     if value is None:
         return True
     if isinstance(value, np.datetime64 | np.timedelta64):
@@ -73,14 +74,14 @@ def _same_arrays(measured: Any, stored: Any) -> bool:
 
 
 def _same_at_once(measured: np.ndarray, stored: np.ndarray) -> bool | None:
-    """Compare by numpy where it compares exactly; None where elements must be looked at."""
+    """Compare whole arrays; None where numpy cannot tell, so that elements must be compared."""
     kinds = {measured.dtype.kind, stored.dtype.kind}
     if kinds <= {"f"} or kinds <= {"c"}:
         return bool(np.array_equal(measured, stored, equal_nan=True))
     if len(kinds) == 1 and kinds <= set("biuUSMm"):
         return bool(np.array_equal(measured, stored)) or None
     if kinds <= set("biuf"):
-        # Integers and floats meet as float64, which is exact up to here.
+        # numpy compares integers with floats as float64, which is exact below this.
         with np.errstate(invalid="ignore"):
             if not bool((np.abs(stored.astype("f8")) >= FLOAT_EXACT).any()):
                 return bool(np.array_equal(measured, stored)) or None
@@ -99,7 +100,7 @@ def _plain(value: Any) -> Any:
 
 
 def different_rows(measured: Sequence[Any], stored: Sequence[Any]) -> Iterator[int]:
-    """The rows whose values differ, of two columns of the same length."""
+    """Yield the rows in which two columns differ; the columns have the same length."""
     if isinstance(stored, np.ndarray) and stored.ndim > 1:
         block = regular_block(measured)
         if block is not None and block.shape == stored.shape and _same_at_once(block, stored):
@@ -110,7 +111,20 @@ def different_rows(measured: Sequence[Any], stored: Sequence[Any]) -> Iterator[i
 
 
 def different_metadata(expected: Any, stored: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Places where metadata differ, of plain JSON values: the path, and what is there."""
+    """Compare metadata of plain JSON values.
+
+    Parameters
+    ----------
+    expected, stored : Any
+        Values of JSON.
+    path : str
+        Where they are, such as "start.sample".
+
+    Yields
+    ------
+    str, str
+        The path of a difference, and what is different.
+    """
     if isinstance(expected, Mapping) and isinstance(stored, Mapping):
         for key in {**expected, **stored}:
             where = f"{path}.{key}"
@@ -125,6 +139,6 @@ def different_metadata(expected: Any, stored: Any, path: str) -> Iterator[tuple[
 
 
 def shortened(value: Any) -> str:
-    """A value in words, for a message of one line."""
+    """Return a value as text for a message of one line."""
     text = verbatim(value)
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."

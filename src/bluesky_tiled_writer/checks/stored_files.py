@@ -1,7 +1,7 @@
-"""What detector files hold, beside what of them is registered in Tiled.
+"""The files of a detector, compared with what is registered of them in Tiled.
 
-The files are opened here, by Tiled's own adapters, as far as this computer has them. Only their
-headers and, of sequences, the first and the last file are read.
+Tiled's own adapters open the files, if this computer has them. Of each, only the header is read; of
+a sequence, only the first and the last file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bluesky_tiled_writer.consolidators import (
 )
 
 MAX_OPENED = 100
-"""Files of a key that are opened at most; of more than that, the first and the last."""
+"""If a key has more files than this, only the first and the last are opened."""
 
 _DATASETS = HDF5Consolidator.supported_mimetypes
 _SEQUENCES = set[str]().union(
@@ -41,13 +41,13 @@ def file_problems(source: DataSource[Any], registered: ArrayStructure | None) ->
     source : DataSource
         The data source of the node, with its assets.
     registered : ArrayStructure, optional
-        What is registered; None for a node of bytes, whose files only have to be there.
+        The structure in Tiled; None for a node of bytes, whose files only have to be there.
 
     Returns
     -------
     list of str, optional
-        What does not fit, in words. None where nothing is known against the files, but they were
-        not looked into: this computer does not see them, or Tiled itself does not read their type.
+        The problems, in words. None if none is known but the files were not opened: this computer
+        does not see them, or Tiled itself does not read their type.
     """
     uris = [asset.data_uri for asset in sorted(source.assets, key=lambda asset: asset.num or 0)]
     here = [uri for uri in uris if _is_visible(uri)]
@@ -56,44 +56,58 @@ def file_problems(source: DataSource[Any], registered: ArrayStructure | None) ->
     if registered is None or not uris or len(here) < len(uris):
         return None
     try:
-        held = _held(source, uris)
+        opened = _open(source, uris)
     except (ImportError, PermissionError):
-        return None  # the server may have what we lack
+        return None  # the server may have the library, or the permission
     except Exception as error:  # adapters raise whatever the library for the format does
         return [f"its files cannot be read: {_words(error)} ({_some(uris)})."]
-    return None if held is None else [*_differences(held, uris, registered)]
+    return None if opened is None else [*_differences(opened, uris, registered)]
 
 
 def _is_visible(uri: str) -> bool:
-    """Whether a file would be seen if it was there: the server may have other disks than we."""
+    """Return True if this computer has the directory of a file: the server may have other disks."""
     parsed = urlparse(uri)
     if parsed.scheme != "file" or parsed.netloc not in ("", "localhost"):
         return False
     return os.access(path_from_uri(uri).parent, os.X_OK)
 
 
-class _Held:
-    """What the files that were opened hold, one structure each; and how many files there are."""
+class _Opened:
+    """The structures of the files that were opened.
+
+    Attributes
+    ----------
+    each : dict of str to ArrayStructure
+        By URI; files that are read together have one structure.
+    first : ArrayStructure
+        The structure of the first file.
+    rows : int or None
+        Rows of all files; None if not all were opened.
+    frames : bool
+        True if `rows` counts files of a sequence, each a frame: one or several make a row of the
+        array, or one file several rows.
+    """
 
     def __init__(self, each: dict[str, ArrayStructure], rows: int | None, *, frames: bool) -> None:
         self.each = each
         self.first = next(iter(each.values()))
-        self.rows = rows  # None: not all were opened
-        self.frames = frames  # a file is a row, and may be less than a row of the array
+        self.rows = rows
+        self.frames = frames
 
 
-def _held(source: DataSource[Any], uris: Sequence[str]) -> _Held | None:
+def _open(source: DataSource[Any], uris: Sequence[str]) -> _Opened | None:
+    """Open files; None if their type is not known, or there are too many to be read together."""
     from tiled.mimetypes import DEFAULT_ADAPTERS_BY_MIMETYPE as ADAPTERS
 
     parameters = source.parameters or {}
     if source.mimetype in _SEQUENCES:
         adapter = ADAPTERS[source.mimetype]
         ends = {uri: adapter.from_uris(uri).structure() for uri in (uris[0], uris[-1])}
-        return _Held(ends, len(uris), frames=True)
+        return _Opened(ends, len(uris), frames=True)
     if source.mimetype not in _DATASETS:
         return None
     adapter = ADAPTERS[source.mimetype]
-    if parameters.get("slice") or parameters.get("squeeze"):  # of all files together
+    if parameters.get("slice") or parameters.get("squeeze"):  # these apply to all files together
         groups = [uris] if len(uris) <= MAX_OPENED else []
     elif len(uris) <= MAX_OPENED:
         groups = [[uri] for uri in uris]
@@ -107,31 +121,27 @@ def _held(source: DataSource[Any], uris: Sequence[str]) -> _Held | None:
             raise ValueError(f"{parameters.get('dataset')!r} is no dataset, but a group")
     complete = len(uris) <= MAX_OPENED
     rows = sum(structure.shape[0] for structure in each.values()) if complete else None
-    return _Held(each, rows, frames=False)
+    return _Opened(each, rows, frames=False)
 
 
-def _differences(held: _Held, uris: Sequence[str], registered: ArrayStructure) -> Iterator[str]:
-    for uri, structure in held.each.items():
-        if (structure.shape[1:], structure.data_type) != (
-            held.first.shape[1:],
-            held.first.data_type,
-        ):
-            yield (
-                f"its files differ: {uris[0]} holds {_kind(held.first)}, {uri} {_kind(structure)}."
-            )
+def _differences(opened: _Opened, uris: Sequence[str], registered: ArrayStructure) -> Iterator[str]:
+    first = opened.first
+    for uri, structure in opened.each.items():
+        if (structure.shape[1:], structure.data_type) != (first.shape[1:], first.data_type):
+            yield f"its files differ: {uris[0]} holds {_kind(first)}, {uri} {_kind(structure)}."
             return
-    declared, found = (s.data_type.to_numpy_dtype() for s in (registered, held.first))
+    declared, found = (s.data_type.to_numpy_dtype() for s in (registered, first))
     if declared != found:
         yield f"its data type is {found.str} in the files, but registered as {declared.str}."
-    frame = held.first.shape[1:]
-    rows = held.rows
-    if held.frames and not ends_with(registered.shape, frame):
+    frame = first.shape[1:]
+    rows = opened.rows
+    if opened.frames and not _ends_with(registered.shape, frame):
         # Several files make a row, or a file several rows.
         rows, frame = (rows or 0) * math.prod(frame[:1]), frame[1:]
-    if not ends_with(registered.shape, frame):
+    if not _ends_with(registered.shape, frame):
         yield (
             f"its shape is registered as {registered.shape}, which does not end with that of a"
-            f" frame in the files, {held.first.shape[1:]}."
+            f" frame in the files, {first.shape[1:]}."
         )
         return
     declared_rows = math.prod(registered.shape) // (math.prod(frame) or 1)
@@ -144,29 +154,29 @@ def _differences(held: _Held, uris: Sequence[str], registered: ArrayStructure) -
         yield (
             f"its files hold {rows} rows, of which {declared_rows} are registered ({_some(uris)})."
         )
-    yield from _chunk_differences(held, registered, frame)
+    yield from _chunk_differences(opened, registered, frame)
 
 
-def ends_with(shape: Sequence[int], frame: Sequence[int]) -> bool:
-    """Whether an array of a shape has frames of the other one; dimensions of size 1 are free."""
+def _ends_with(shape: Sequence[int], frame: Sequence[int]) -> bool:
+    """Return True if a shape ends with another one; dimensions of size 1 do not count."""
     outer, inner = ([size for size in sizes if size != 1] for sizes in (shape, frame))
     return not inner or outer[-len(inner) :] == inner
 
 
 def _chunk_differences(
-    held: _Held, registered: ArrayStructure, frame: Sequence[int]
+    opened: _Opened, registered: ArrayStructure, frame: Sequence[int]
 ) -> Iterator[str]:
     chunks = registered.chunks
-    if held.frames:
+    if opened.frames:
         if any(len(sizes) > 1 for sizes in chunks[1:]):
             yield (
                 f"its chunks are registered as {_sizes(registered)}, but Tiled reads nothing"
                 " smaller than a file of a sequence."
             )
         return
-    found = held.first.chunks
+    found = opened.first.chunks
     if all(len(sizes) == 1 for sizes in found) or all(len(sizes) == 1 for sizes in chunks):
-        return  # the files have no chunks, or nobody said which
+        return  # the files have no chunks, or none were declared
     outer = len(chunks) - len(frame)
     declared_rows = math.prod(sizes[0] for sizes in chunks[:outer])
     in_files = (min(found[0][0], math.prod(registered.shape[:outer])), *(s[0] for s in found[1:]))

@@ -1,25 +1,26 @@
-"""Validation of a stored run: what Tiled has registered, beside what files and server hold."""
+"""Validation of a stored run: its nodes compared with the files, the server and each other."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 from tiled.client.base import BaseClient
+from tiled.client.utils import handle_error
 from tiled.structures.data_source import Management
+from tiled.utils import APACHE_ARROW_FILE_MIME_TYPE
 
 from bluesky_tiled_writer.consolidators import counts, shape_of_datum
+from bluesky_tiled_writer.errors import StorageError, mapped_errors
+from bluesky_tiled_writer.schema import read_arrow_file
 
 from .stored_files import file_problems
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
-_ARROW = "application/vnd.apache.arrow.file"
 _TABLE = "internal"
 _SEQ_NUM = "seq_num"
 
@@ -31,9 +32,9 @@ class Problem:
     Attributes
     ----------
     stream : str
-        Name of the stream; empty where the run as a whole is meant.
+        Name of the stream; empty if the problem is one of the whole run.
     key : str
-        The data key, or rather its node; empty where the stream as a whole is meant.
+        The data key, or rather its node; empty if the problem is one of the whole stream.
     text : str
         What is wrong, in words.
     """
@@ -49,18 +50,23 @@ class Problem:
 
 
 def log_problems(uid: str, run: BaseClient, ignore_errors: list[str]) -> None:
-    """Say what is wrong with a run that is stored; only the plugins' own check raises.
+    """Log the problems of a stored run, and call the `validate` of its client, if it has one.
 
     Parameters
     ----------
     uid, run : str, tiled.client.container.Container
         The run.
     ignore_errors : list of str
-        Patterns (regular expressions) of problems that are none.
+        Regular expressions; problems that match one are not logged.
+
+    Raises
+    ------
+    Exception
+        What `validate` raises, which bluesky-tiled-plugins has; nothing else is raised.
     """
     try:
         problems = validate_run(run)
-    except Exception as error:  # a scan does not end for a check that fails
+    except Exception as error:  # a check that fails must not end a scan
         logger.warning("Run %s could not be validated: %s", uid, error)
         problems = []
     for problem in problems:
@@ -71,11 +77,11 @@ def log_problems(uid: str, run: BaseClient, ignore_errors: list[str]) -> None:
 
 
 def validate_run(run: BaseClient) -> list[Problem]:
-    """Look for problems in a stored run, without changing anything in it.
+    """Find the problems of a stored run, without changing anything in it.
 
-    For each external key: files that are missing, and shape, chunks, data type or names of
-    dimensions that were declared otherwise than the files have them. For each stream: nodes with
-    more or fewer rows than there were events.
+    For each external key: files that are missing; shape, chunks, data type or names of dimensions
+    that are registered otherwise than the files have them. For each stream: nodes with more or
+    fewer rows than there were events.
 
     Parameters
     ----------
@@ -85,35 +91,40 @@ def validate_run(run: BaseClient) -> list[Problem]:
     Returns
     -------
     list of Problem
-        Empty if all is well. An error of the server in reading a key is a problem, too.
+        Empty if all is well. If the server fails to read a key, that is a problem of the key.
 
     Raises
     ------
-    httpx.HTTPError
+    StorageError
         If the run itself cannot be read.
 
     Notes
     -----
-    It takes little time however large the data are: one column of each table is read, and the
-    files of a detector are opened (but for the first and the last frame of a sequence, only their
-    headers are read) where this computer sees the directories that they are in; and the server is
-    asked for the last element. Where it does not, or the files are of a type that Tiled does not
-    know, the server is asked for the first element as well. So these are not found:
+    The time does not grow with the size of the data. Of each table, one column is read. If this
+    computer sees the directory of a detector's files, they are opened, which reads their headers
+    (of a sequence, the first and the last file), and the server is asked for the last element of
+    the array. Otherwise, or if Tiled has no adapter for their type, the server is asked for the
+    first element as well. So these are not found:
 
     - a damaged frame in the middle, or a file in the middle of a sequence (or of more than
       `stored_files.MAX_OPENED` HDF5 files) that differs from the first and the last;
-    - if the files are on disks of the server only: a file that is missing in the middle, more
-      rows than were registered, another order of dimensions that has the same size, and, except
-      for HDF5 files, another data type;
-    - chunks in CSV files, and what is in files that are registered as bytes;
-    - values that are wrong.
+    - if only the server has the disks: a missing file in the middle, more rows than are
+      registered, dimensions of the same size in another order, and, except in HDF5 files, another
+      data type;
+    - chunks in CSV files, and the content of files that are registered as bytes;
+    - wrong values.
     """
-    run = run.new_variation(include_data_sources=True)
+    with mapped_errors("the request for the nodes of a run"):
+        run = run.new_variation(include_data_sources=True)
+        streams: dict[str, Any] = dict(run.items())
+        nodes_of = {
+            name: dict(getattr(stream, "base", stream).items()) for name, stream in streams.items()
+        }
     stop = run.metadata.get("stop")
     problems = [] if stop else [Problem("", "", "it has no stop document.")]
     num_events: Mapping[str, int] = (stop or {}).get("num_events") or {}
-    for name, stream in run.items():
-        nodes = dict(getattr(stream, "base", stream).items())
+    for name, stream in streams.items():
+        nodes = nodes_of[name]
         data_keys = stream.metadata.get("data_keys") or {}
         for key, node in nodes.items():
             found = _key_problems(node, data_keys.get(key) or {})
@@ -133,13 +144,13 @@ def _key_problems(node: Any, data_key: Mapping[str, Any]) -> list[str]:
     compared = file_problems(sources[0], structure)
     if structure is None:
         return compared or []
-    # After an error of its own, a server may close the connection: do not provoke it in vain.
+    # After an error of its own the server may close the connection: if the files tell, do not ask.
     found = compared or _reading_problems(node, structure, both_ends=compared is None)
     return found + _dims_problems(structure, data_key)
 
 
 def _reading_problems(node: Any, structure: Any, *, both_ends: bool) -> list[str]:
-    """Read one element of the last chunk, and perhaps one of the first."""
+    """Read one element of the last chunk and, for `both_ends`, one of the first."""
     if 0 in structure.shape or not structure.shape:
         return []
     first = [(0, 0) for _ in structure.chunks]
@@ -154,7 +165,7 @@ def _reading_problems(node: Any, structure: Any, *, both_ends: bool) -> list[str
                 slice=",".join(f"{index}:{index + 1}" for _, index in chunk),
                 expected_shape=",".join("1" for _ in chunk),
             )
-        except Exception as error:  # an in-process server lets its own exceptions through
+        except StorageError as error:
             return [f"its {place} row cannot be read: {error}"]
         size = structure.data_type.to_numpy_dtype().itemsize
         if len(answer) != size:
@@ -186,12 +197,13 @@ def _dims_problems(structure: Any, data_key: Mapping[str, Any]) -> list[str]:
 def _row_problems(
     stream: str, nodes: Mapping[str, Any], data_keys: Mapping[str, Any], num_events: int | None
 ) -> Iterator[Problem]:
-    """Compare the rows of all nodes: one an event.
+    """Compare the numbers of rows of all nodes, which have one an event.
 
-    There are more rows than `num_events` where a scan was rewound, since all of them are kept: so
-    that is compared with the distinct sequence numbers.
+    If a scan was rewound there are more rows than `num_events`, since all of them are kept: so
+    `num_events` is compared with the distinct sequence numbers.
     """
     rows: dict[str, int] = {}
+    in_tables: list[int] = []
     events = None
     for key, node in nodes.items():
         try:
@@ -200,25 +212,26 @@ def _row_problems(
                 column = _SEQ_NUM if _SEQ_NUM in columns else columns[0]
                 values = _column(node, column)
                 rows[key] = len(values)
+                if key.startswith(_TABLE):
+                    in_tables.append(len(values))
                 if column == _SEQ_NUM:
                     events = len(set(values))
             elif (number := _rows(node, data_keys.get(key) or {})) is not None:
                 rows[key] = number
-        except Exception as error:  # an in-process server lets its own exceptions through
+        except Exception as error:  # one node that cannot be read must not hide the others
             yield Problem(stream, key, f"its rows cannot be counted: {error}")
     if num_events is not None and events is not None and events != num_events:
         yield Problem(
             stream, "", f"the stop document counts {num_events} events, but {events} are stored."
         )
-    tables = [number for key, number in rows.items() if key.startswith(_TABLE)]
-    expected = tables[0] if tables else num_events or max(rows.values(), default=0)
+    expected = in_tables[0] if in_tables else num_events or max(rows.values(), default=0)
     for key, number in rows.items():
         if number != expected:
             yield Problem(stream, key, f"it has {number} rows, but the stream has {expected}.")
 
 
 def _rows(node: Any, data_key: Mapping[str, Any]) -> int | None:
-    """Count the rows of an array; None where what is known of the key does not tell."""
+    """Return the number of rows of an array; None if its data key does not tell what a row is."""
     shape = getattr(node.structure(), "shape", None)
     if not shape:
         return None
@@ -238,8 +251,8 @@ def _rows(node: Any, data_key: Mapping[str, Any]) -> int | None:
 
 
 def _column(node: Any, name: str) -> list[Any]:
-    answer = _get(node, "full", _ARROW, column=name)
-    values: list[Any] = pa.ipc.open_file(pa.BufferReader(answer)).read_all()[name].to_pylist()
+    answer = _get(node, "full", APACHE_ARROW_FILE_MIME_TYPE, column=name)
+    values: list[Any] = read_arrow_file(answer)[name].to_pylist()
     return values
 
 
@@ -247,18 +260,20 @@ def _column(node: Any, name: str) -> list[Any]:
 
 
 def _get(node: Any, link: str, media_type: str, **params: str) -> bytes:
-    """Ask once, without the patience of Tiled's client, which takes minutes over an error."""
-    response = node.context.http_client.get(
-        node.item["links"][link].partition("?")[0],
-        params=params,
-        # Others use this client: a server may cut the connection after an error of its own.
-        headers={"Accept": media_type, "Connection": "close"},
-    )
-    content: bytes = response.read()
-    if response.is_success:
-        return content
-    try:
-        detail = json.loads(content)["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = response.reason_phrase
-    raise ValueError(f"the server answered {response.status_code}, {str(detail).rstrip('.')}.")
+    """Send one request; Tiled's client would repeat it for minutes if the server fails.
+
+    Raises
+    ------
+    StorageError
+        If there is an error, or no answer.
+    """
+    with mapped_errors(f"the request for {node.item['id']!r}"):
+        response = node.context.http_client.get(
+            node.item["links"][link].partition("?")[0],
+            params=params,
+            # After an error of its own the server may cut the connection, which others use too.
+            headers={"Accept": media_type, "Connection": "close"},
+        )
+        handle_error(response)
+        content: bytes = response.read()
+    return content

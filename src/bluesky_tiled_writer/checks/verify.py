@@ -1,7 +1,7 @@
 """Compare the documents of a run with what Tiled holds of it, row by row.
 
-What is expected comes from the documents alone, and shares nothing with the code that stores
-them, but the normalizer. A cell that the notes of the run mention is not a difference.
+What to expect is derived from the documents alone; of the code that stores them only the normalizer
+is used. A cell that the notes of the run mention is not a difference.
 """
 
 from __future__ import annotations
@@ -9,34 +9,33 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from event_model import pack_event_page
-
-from bluesky_tiled_writer.errors import DocumentError, InvalidDocument, UnknownReference
+from bluesky_tiled_writer.errors import DocumentError, UnknownReference
 from bluesky_tiled_writer.normalizer import RunNormalizer
-from bluesky_tiled_writer.schema import NOTES_KEY, Deviation, timestamp_name, to_json
+from bluesky_tiled_writer.schema import Deviation, to_json
 
 from .compare import different_metadata, different_rows, shortened
+from .expected import ExpectedRun, ExpectedStream
 from .readback import RunInTiled, StreamInTiled
 
 _ACCESS = ("tiled_access_tags", "tiled_specs")
-"""What the start document says to the writer, and is stored elsewhere than in the metadata."""
+"""Keys of the start document that are for the writer, and are not stored in the metadata."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that Tiled does not hold as the documents have it.
+    """Something that Tiled holds otherwise than the documents have it.
 
     Parameters
     ----------
     text : str
         What is different.
     stream, key : str, optional
-        Where, if it concerns one stream or one data key.
+        The stream and the data key, if it concerns one of them.
     seq_num : int, optional
-        The row.
+        The row, if it concerns one.
     """
 
     text: str
@@ -61,14 +60,14 @@ def verify(documents: Iterable[tuple[str, Any]], stored: RunInTiled | None) -> I
     Parameters
     ----------
     documents : iterable of (str, dict)
-        All documents of the run. Without a stop document, that of Tiled is not compared.
+        All documents of the run. Without a stop document, the one in Tiled is not compared.
     stored : RunInTiled or None
         The run in Tiled; None if there is none.
 
     Yields
     ------
     Difference
-        One after the other, as they are found. The values of a stream are read key by key.
+        Each as soon as it is found; the values of a stream are read key by key.
 
     Raises
     ------
@@ -115,89 +114,11 @@ def verify(documents: Iterable[tuple[str, Any]], stored: RunInTiled | None) -> I
 
 
 def stored_start(start: Mapping[str, Any]) -> Any:
-    """A start document as it is stored in the metadata of its run."""
+    """Return a start document as it is stored in the metadata of its run."""
     return to_json({key: value for key, value in start.items() if key not in _ACCESS})[0]
 
 
-# -- what the documents say ---------------------------------------------------------------------
-
-
-@dataclass
-class ExpectedStream:
-    """All that the documents say of a stream, in columns."""
-
-    name: str
-    data_keys: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    seq_nums: list[Any] = field(default_factory=list)
-    times: list[Any] = field(default_factory=list)
-    external_rows: Counter[str] = field(default_factory=Counter)
-    _data: dict[str, list[Any]] = field(default_factory=dict)
-    _timestamps: dict[str, list[Any]] = field(default_factory=dict)
-
-    def add(self, page: Mapping[str, Any]) -> None:
-        """Take the rows of an event page."""
-        before, seq_nums, times = len(self.seq_nums), list(page["seq_num"]), list(page["time"])
-        parts = [(page["data"], self._data), (page["timestamps"], self._timestamps)]
-        lengths = {len(times), *(len(values) for part, _ in parts for values in part.values())}
-        if lengths != {len(seq_nums)}:
-            raise InvalidDocument(f"It has columns of different lengths: {sorted(lengths)}.")
-        for part, columns in parts:
-            for key, values in part.items():
-                column = columns.setdefault(key, [])
-                column += [None] * (before - len(column))
-                column += values
-        self.seq_nums += seq_nums
-        self.times += times
-
-    def columns(self) -> Iterator[tuple[str, str, list[Any]]]:
-        """Of each column of internal data: the data key, its name in Tiled, one value a row."""
-        rows = len(self.seq_nums)
-        yield "time", "time", self.times
-        for key, data_key in self.data_keys.items():
-            if "external" in data_key and key not in self._data:
-                continue
-            for name, columns in ((key, self._data), (timestamp_name(key), self._timestamps)):
-                column = columns.get(key, [])
-                yield key, name, column + [None] * (rows - len(column))
-
-
-class ExpectedRun:
-    """Takes the normalized documents of one run."""
-
-    def __init__(self) -> None:
-        self.start: dict[str, Any] | None = None
-        self.stop: dict[str, Any] | None = None
-        self.streams: dict[str, ExpectedStream] = {}
-        self._by_descriptor: dict[str, ExpectedStream] = {}
-        self._keys_of_resources: dict[str, str] = {}
-
-    def __call__(self, name: str, doc: Any) -> None:
-        """Take a document."""
-        match name:
-            case "start":
-                self.start = dict(doc)
-            case "stop":
-                self.stop = {key: value for key, value in doc.items() if key != NOTES_KEY}
-            case "descriptor":
-                stream = self.streams.setdefault(doc["name"], ExpectedStream(doc["name"]))
-                stream.data_keys = {**doc["data_keys"], **stream.data_keys}
-                self._by_descriptor[doc["uid"]] = stream
-            case "event":
-                self._stream(doc).add(pack_event_page(doc))
-            case "event_page":
-                self._stream(doc).add(doc)
-            case "stream_resource":
-                self._keys_of_resources[doc["uid"]] = doc["data_key"]
-            case "stream_datum":
-                key = self._keys_of_resources[doc["stream_resource"]]
-                rows = doc["indices"]["stop"] - doc["indices"]["start"]
-                self._stream(doc).external_rows[key] += rows
-
-    def _stream(self, doc: Mapping[str, Any]) -> ExpectedStream:
-        return self._by_descriptor[doc["descriptor"]]
-
-
-# -- against what is stored ---------------------------------------------------------------------
+# -- what is stored -----------------------------------------------------------------------------
 
 
 def _verify_stream(
@@ -236,9 +157,20 @@ def _verify_stream(
 def _matching_rows(
     expected: Sequence[Any], stored: Sequence[Any]
 ) -> tuple[list[int | None], list[str]]:
-    """For each row of the documents the row that is stored; and what is wrong, in words.
+    """Match the rows of the documents with those stored, by `seq_num`.
 
-    A `seq_num` may stand for several rows, after a pause and resume: these match in their order.
+    After a pause and resume several rows may have the same `seq_num`: these match in order.
+
+    Parameters
+    ----------
+    expected, stored : sequence
+        The `seq_num` of each row.
+
+    Returns
+    -------
+    list of (int or None), list of str
+        For each row of the documents the row that is stored, None if it is not; and the
+        differences, in words.
     """
     expected, stored = list(expected), list(stored)
     if expected == stored:
@@ -262,7 +194,7 @@ def _matching_rows(
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Sorted numbers in words: 1-4, 7."""
+    """Return sorted numbers as text, such as "1-4, 7"."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number <= parts[-1][1] + 1:
@@ -276,7 +208,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 def _verify_external(
     expected: ExpectedStream, stored: StreamInTiled, notes: _Notes
 ) -> Iterator[Difference]:
-    """Compare how many rows are registered; the values are in the files."""
+    """Compare numbers of rows; the values are in the files."""
     for key, rows in expected.external_rows.items():
         if notes.mention_external(expected.name, key):
             continue
@@ -284,7 +216,7 @@ def _verify_external(
         if shape is None:
             yield Difference("no files are registered for this key", expected.name, key)
         elif shape:
-            # One row an event, or, where they are joined, as many as there are in each.
+            # One row an event, or, if the datums are concatenated, as many as each has.
             datum = expected.data_keys.get(key, {}).get("shape") or [1]
             if shape[0] not in (rows, rows * (datum[0] or 1)):
                 text = f"{rows} rows, but the shape {shape} is registered"
@@ -292,14 +224,17 @@ def _verify_external(
 
 
 class _Notes:
-    """What the notes of a run say of its cells."""
+    """The notes of a run, asked about single cells."""
 
     def __init__(self, notes: Iterable[Any]) -> None:
         self._notes = [str(note) for note in notes]
         self._counts: dict[str, int] = {}
 
     def excuse(self, stream: str, key: str, seq_num: Any, measured: Any) -> bool:
-        """Whether they say that this cell is not as measured; each note that counts, counts."""
+        """Return True if the notes tell that this cell is stored otherwise than measured.
+
+        A note of "n more values" excuses n cells, whichever are asked about first.
+        """
         where = f"Stream {stream!r}, key {key!r}"
         cell, missing = _noted(f"{where}, seq_num {seq_num}: "), f"{Deviation.MISSING.value}."
         for note in self._about(where):
@@ -314,7 +249,7 @@ class _Notes:
         return False
 
     def node(self, stream: str, name: str) -> str:
-        """The node that a key, or its timestamps, is in."""
+        """Return the name of the node that holds a key, or its timestamps."""
         for note in self._about(f"Stream {stream!r}, key {name!r}: stored in the node "):
             try:
                 return str(ast.literal_eval(note.partition(": stored in the node ")[2][:-1]))
@@ -323,7 +258,7 @@ class _Notes:
         return name
 
     def mention_external(self, stream: str, key: str) -> bool:
-        """Whether its files were not registered as they should."""
+        """Return True if the notes tell that the files of a key could not all be registered."""
         return bool(self._about(f"External key {key!r} of stream {stream!r}: "))
 
     def _about(self, begin: str) -> list[str]:
@@ -332,5 +267,5 @@ class _Notes:
 
 
 def _noted(text: str) -> str:
-    """A text as it is in notes, which are stored as JSON."""
+    """Return a text as the notes have it, which are stored as JSON."""
     return str(to_json(text)[0])

@@ -1,5 +1,16 @@
-"""The command `bluesky-tiled-writer`: replay saved documents, compare, and look after journals."""
+"""The command `bluesky-tiled-writer`: replays saved documents, compares runs, shows journals.
+
+::
+
+    app.py               the commands
+    output.py            what they print
+    replay.py            Replay: stores the runs of a file in Tiled
+    reports.py           what became of these runs
+    saved_documents.py   SavedDocuments, read_documents: journals, JSON Lines, msgpack
+    run_index.py         the run of each document, and the runs that have no stop yet
+"""
 
 from .app import app
+from .saved_documents import SavedDocuments, read_documents
 
-__all__ = ["app"]
+__all__ = ["SavedDocuments", "app", "read_documents"]

@@ -1,4 +1,4 @@
-"""``python -m bluesky_tiled_writer.cli``."""
+"""Runs the command as ``python -m bluesky_tiled_writer.cli``."""
 
 from .app import app
 

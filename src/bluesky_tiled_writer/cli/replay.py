@@ -1,19 +1,17 @@
-"""Store saved documents in Tiled, as if they came from the RunEngine now."""
+"""Stores saved documents in Tiled, as if they came from a RunEngine."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from tiled.client.base import BaseClient
 
 from bluesky_tiled_writer.checks import RunInTiled, stored_start
+from bluesky_tiled_writer.delivery import count_rows
 from bluesky_tiled_writer.errors import (
     DocumentError,
     DocumentsIncomplete,
@@ -22,104 +20,38 @@ from bluesky_tiled_writer.errors import (
     ServerUnreachable,
     TiledWriterError,
 )
-from bluesky_tiled_writer.journal import JournalReader, try_lock
-from bluesky_tiled_writer.run import DOCUMENTS_END, interrupted_stop, is_made
+from bluesky_tiled_writer.journal import JournalReader, known_options, try_lock
+from bluesky_tiled_writer.run import Known, is_made
 from bluesky_tiled_writer.writer import TiledWriter
 
-from .saved_documents import Format, RunIndex, SavedDocuments
+from .reports import FileReport, Outcome, RunReport
+from .run_index import OpenRuns, RunIndex
+from .saved_documents import Format, Pair, SavedDocuments
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
 TIMEOUT = 120.0
 """Seconds to wait for a server that does not answer."""
 ATTEMPTS = 3
-"""How often a run is sent from its beginning, leaving out what Tiled holds."""
-
-
-class Outcome(Enum):
-    """What became of a run."""
-
-    STORED = "stored"
-    HELD = "already stored"
-    UNFINISHED = "not finished"
-    FAILED = "failed"
-
-
-@dataclass
-class RunReport:
-    """What became of a run.
-
-    Parameters
-    ----------
-    uid : str
-        Uid of the run.
-    outcome : Outcome
-        Whether Tiled has it.
-    text : str
-        Why it has not.
-    refused : int
-        Documents that cannot be stored.
-    first_refusal : str
-        Why the first of them cannot.
-    """
-
-    uid: str
-    outcome: Outcome = Outcome.UNFINISHED
-    text: str = ""
-    refused: int = 0
-    first_refusal: str = ""
-
-    def refuse(self, why: Exception) -> None:
-        """Take note of a document that cannot be stored."""
-        self.refused += 1
-        self.first_refusal = self.first_refusal or str(why)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of it is in Tiled."""
-        return self.outcome in (Outcome.STORED, Outcome.HELD) and not self.refused
-
-
-@dataclass
-class FileReport:
-    """What became of the runs in a file.
-
-    Parameters
-    ----------
-    runs : dict of str to RunReport
-        By uid, in the order of the file.
-    lost : int
-        Documents of no known run.
-    first_lost : str
-        What is wrong with the first of them.
-    """
-
-    runs: dict[str, RunReport] = field(default_factory=dict)
-    lost: int = 0
-    first_lost: str = ""
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of it is in Tiled."""
-        return not self.lost and all(run.complete for run in self.runs.values())
+"""How often a run is sent from its beginning; each time, Tiled is asked what it has."""
 
 
 class Replay:
-    """Stores saved documents in Tiled.
+    """Stores the runs of files in Tiled.
 
-    It needs no journal: the file is one. Whatever ends it, replaying the file again sends what is
-    missing. Memory is bounded.
+    Replaying a file again sends what is missing, whatever ended the replay before. So the file
+    serves as the journal. Memory is bounded.
 
     Parameters
     ----------
     client : tiled.client.base.BaseClient
-        The container that gets the runs.
+        The container that receives the runs.
     finish : bool
-        Close runs that have no stop document, as interrupted. Those of journals are always closed.
+        Close runs that have no stop document as interrupted. The run of a journal is always closed.
     timeout : float
         Seconds to wait for a server that does not answer.
     **options
-        Of `TiledWriter`; of those of a journal, the ones that its header has take precedence.
+        Options of `TiledWriter`. Those in the header of a journal take precedence.
     """
 
     def __init__(
@@ -135,106 +67,130 @@ class Replay:
         self._timeout = timeout
         self._options = options
 
-    def file(
+    def store(
         self, saved: SavedDocuments, on_progress: Callable[[], Any] = lambda: None
     ) -> FileReport:
-        """Store the runs in a file.
+        """Store the runs of a file.
 
         Parameters
         ----------
         saved : SavedDocuments
             The file.
         on_progress : callable, optional
-            Called now and then; ``saved.position`` has moved.
+            Called after each document; ``saved.position`` tells how far the file has been read.
+
+        Returns
+        -------
+        FileReport
+            What became of each run.
 
         Raises
         ------
         JournalError
-            If it is a journal, and a process is at work on its run.
+            If the file is a journal that another process is using.
         ServerUnreachable
-            If the server does not answer any more.
+            If the server no longer answers.
         """
         report, finish, options = FileReport(), self._finish, self._options
         with contextlib.ExitStack() as stack:
             if saved.format is Format.JOURNAL:
-                stack.enter_context(_owned(saved.path))
-                options, finish = {**options, **_options_of(saved.path)}, True
+                stack.enter_context(_locked(saved.path))
+                options, finish = {**options, **_options_in(saved.path)}, True
             runs: set[str] | None = None
-            for attempt in range(ATTEMPTS):
-                one = _Pass(self._client, saved, report, runs, finish, self._timeout, options)
-                runs = one.send(on_progress, last=attempt == ATTEMPTS - 1)
-                if not runs:
+            for attempt in range(1, ATTEMPTS + 1):
+                writer = TiledWriter(
+                    self._client, journal_directory=None, timeout=self._timeout, **options
+                )
+                one = _Attempt(self._client, writer, saved, report, runs)
+                one.send(on_progress, finish=finish)
+                runs = one.out_of_step
+                if not runs or attempt == ATTEMPTS:
                     break
+                for uid in runs:
+                    del report.runs[uid]
         return report
 
 
-class _Pass:
-    """Sends the documents of a file once; those of some of its runs, if `only` names them."""
+class _Attempt:
+    """Sends the documents of a file once.
+
+    Parameters
+    ----------
+    client : tiled.client.base.BaseClient
+        The container that receives the runs.
+    writer : TiledWriter
+        Sends the documents; closed at the end.
+    saved : SavedDocuments
+        The file.
+    report : FileReport
+        Receives what became of each run.
+    only : set of str, optional
+        Uids of the runs to send; by default all.
+    """
 
     def __init__(
         self,
         client: BaseClient,
+        writer: TiledWriter,
         saved: SavedDocuments,
         report: FileReport,
         only: set[str] | None,
-        finish: bool,
-        timeout: float,
-        options: dict[str, Any],
     ) -> None:
         self._client = client
+        self._writer = writer
         self._saved = saved
         self._report = report
         self._only = only
-        self._finish = finish
-        self._timeout = timeout
-        self._writer = TiledWriter(client, journal_directory=None, timeout=timeout, **options)
         self._index = RunIndex()
-        self._open: dict[str, Counter[str]] = {}
-        self._streams: dict[Any, tuple[str, str]] = {}
+        self._open = OpenRuns()
         self._failed: dict[str, Exception] = {}
-        self._held: set[str] = set()
+        self._already_stored: set[str] = set()
 
-    def send(self, on_progress: Callable[[], Any], *, last: bool) -> set[str]:
-        """Send them; gives the runs that have to be sent again."""
+    @property
+    def out_of_step(self) -> set[str]:
+        """Uids of the runs that failed in a way that another attempt may overcome."""
+        return {
+            uid
+            for uid, error in self._failed.items()
+            if isinstance(error, OutOfStep) and not isinstance(error, DocumentsIncomplete)
+        }
+
+    def send(self, on_progress: Callable[[], Any], *, finish: bool) -> None:
+        """Send the documents, and if `finish` a stop document to each run that has none.
+
+        Raises
+        ------
+        ServerUnreachable
+            If the server no longer answers.
+        """
         patience: float | None = None
         try:
             for name, doc in self._saved:
-                self._take(name, doc)
+                self._send(name, doc)
                 on_progress()
-            for run in list(self._open):
-                if self._finish:
-                    self._take("stop", self._stop_of(run))
-            self._settle()
+            if finish:
+                for uid in self._open:
+                    self._send("stop", self._open.stop_document(uid))
+            self._flush()
         except BaseException:
             patience = 0.0
             raise
         finally:
             self._writer.close(patience)
-        again = set()
-        for uid, error in self._failed.items():
-            hopeless = last or isinstance(error, DocumentsIncomplete)
-            if isinstance(error, OutOfStep) and not hopeless:
-                again.add(uid)
-                del self._report.runs[uid]
-        return again
 
-    def _take(self, name: str, doc: Any) -> None:
+    def _send(self, name: str, doc: Any) -> None:
         uid = self._index.run_of(name, doc)
         if self._only is not None and uid not in self._only:
             return
         if name == "start" and uid is not None and uid not in self._report.runs:
             self._begin(uid, doc)
-        if uid in self._failed or uid in self._held:
+        if uid in self._failed or uid in self._already_stored:
             return
         report = self._report.runs.get(uid or "")
         try:
             self._writer(name, doc)
         except DocumentError as error:
-            if report is not None:
-                report.refuse(error)
-            else:
-                self._report.lost += 1
-                self._report.first_lost = self._report.first_lost or str(error)
+            self._report.refuse(uid, error)
             return
         except Exception as error:
             if report is None:
@@ -242,106 +198,90 @@ class _Pass:
             self._fail(report, error)
             return
         if report is not None:
-            self._account(name, doc, report)
+            self._open.add(report.uid, name, doc)
+            if name == "stop":
+                report.outcome = Outcome.STORED
 
     def _begin(self, uid: str, start: dict[str, Any]) -> None:
-        """Look at what Tiled has of a run, and how much of it is in the file, if need be."""
+        """Add a run to the report, and find out whether Tiled has all of it already."""
         report = self._report.runs[uid] = RunReport(uid)
 
-        def documents() -> Iterator[tuple[str, Any]]:
+        def documents() -> Iterator[Pair]:
             index = RunIndex()
             for name, doc in SavedDocuments(self._saved.path, on_problem=lambda _: None):
                 if index.run_of(name, doc) == uid:
                     yield name, doc
 
-        self._writer._announce(uid, documents)
-        if self._is_held(uid, start, documents):
-            report.outcome = Outcome.HELD
-            self._held.add(uid)
-
-    def _is_held(
-        self, uid: str, start: dict[str, Any], documents: Callable[[], Iterator[tuple[str, Any]]]
-    ) -> bool:
-        """Whether Tiled has this very run to its end: then nobody needs to look at its rows."""
-        stored = RunInTiled.find(self._client, uid)
-        if stored is None or (stop := stored.metadata.get("stop")) is None:
-            return False
-        if stored.metadata.get("start") != stored_start(start):
-            return False
-        if not is_made(stop):
-            return True
-        # It was closed without its last documents, which the file may have.
-        known = self._writer._count(documents)
-        return known.stop in (None, stop["uid"]) and known.rows == stop["num_events"]
-
-    def _account(self, name: str, doc: Any, report: RunReport) -> None:
-        """Follow what there is of a run: a stop document may have to say it."""
-        match name:
-            case "start":
-                self._open[report.uid] = Counter()
-            case "descriptor":
-                self._streams[doc["uid"]] = report.uid, doc["name"]
-                self._open[report.uid][doc["name"]] += 0
-            case "event" | "event_page":
-                uid, stream = self._streams[doc["descriptor"]]
-                self._open[uid][stream] += 1 if name == "event" else len(doc["seq_num"])
-            case "stop":
-                self._open.pop(report.uid, None)
-                report.outcome = Outcome.STORED
+        self._writer.announce(uid, documents)
+        stored, settings = RunInTiled.find(self._client, uid), self._writer.settings
+        if _is_stored(stored, start, lambda: count_rows(documents(), settings)):
+            report.outcome = Outcome.ALREADY_STORED
+            self._already_stored.add(uid)
 
     def _fail(self, report: RunReport, error: Exception) -> None:
         logger.debug("Run %s", report.uid, exc_info=error)
-        known = isinstance(error, TiledWriterError)
+        expected = isinstance(error, TiledWriterError)
         report.outcome = Outcome.FAILED
-        report.text = str(error) if known else f"{type(error).__name__}: {error}"
+        report.reason = str(error) if expected else f"{type(error).__name__}: {error}"
         self._failed[report.uid] = error
-        self._open.pop(report.uid, None)
+        self._open.discard(report.uid)
         if self._writer.status.server_down:
             raise ServerUnreachable(
-                f"The server does not answer: run {report.uid!r} and what follows is not stored.",
+                f"The server does not answer. Run {report.uid!r} and what follows is not stored.",
                 hint="Run the same command again when it does: it sends what is missing.",
             ) from error
 
-    def _stop_of(self, uid: str) -> dict[str, Any]:
-        return interrupted_stop(uid, DOCUMENTS_END, self._open[uid])
-
-    def _settle(self) -> None:
-        """Have the rows of runs stored that go on somewhere else, or will never end."""
-        if not self._open:
+    def _flush(self) -> None:
+        """Store the rows of the runs that are still open, and report on these runs."""
+        open_runs = list(self._open)
+        if not open_runs:
             return
-        done = self._writer.flush(self._timeout)
-        aside = self._writer.status.set_aside
-        for uid in self._open:
+        in_time = self._writer.flush()
+        set_aside = self._writer.status.set_aside
+        for uid in open_runs:
             report = self._report.runs[uid]
-            if uid in aside or not done:
+            if uid in set_aside or not in_time:
                 report.outcome = Outcome.FAILED
-                report.text = aside.get(uid, "its rows were not stored in time")
+                report.reason = set_aside.get(uid, "its rows were not stored in time")
             else:
-                report.text = "it has no stop document; its rows are stored"
+                report.reason = "it has no stop document; its rows are stored"
 
 
-def _options_of(journal: Path) -> dict[str, Any]:
-    """The options of the writer that wrote a journal, as far as Tiled shows them."""
+def _is_stored(
+    stored: RunInTiled | None, start: dict[str, Any], count_rows: Callable[[], Known]
+) -> bool:
+    """Return True if Tiled has this very run to its end; its rows need not be compared then."""
+    if stored is None or (stop := stored.metadata.get("stop")) is None:
+        return False
+    if stored.metadata.get("start") != stored_start(start):
+        return False
+    if not is_made(stop):
+        return True
+    # This package closed the run as interrupted, and the file may have documents that follow.
+    known = count_rows()
+    return known.stop in (None, stop["uid"]) and known.rows == stop["num_events"]
+
+
+def _options_in(journal: Path) -> dict[str, Any]:
+    """Return the options of the writer that wrote a journal."""
     with JournalReader.open(journal) as reader:
-        options = reader.header.options
-    known = ("max_array_size", "path_map", "spec_to_mimetype")
-    return {name: options[name] for name in known if name in options}
+        return known_options(reader.header.options)
 
 
 @contextlib.contextmanager
-def _owned(journal: Path) -> Iterator[None]:
-    """Keep others from storing the run of a journal meanwhile."""
+def _locked(journal: Path) -> Iterator[None]:
+    """Keep other processes from storing the run of a journal at the same time."""
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(journal.open("rb"))
             free = try_lock(file.fileno())
-        except FileNotFoundError:  # its process was just finished with it
+        except FileNotFoundError:  # the process that used it has just removed it
             free = False
-        except OSError:  # no locks there, or none for reading
+        except OSError:  # the file system has no locks, or none for reading
             free = True
         if not free:
             raise JournalError(
-                f"The run of the journal {journal} is being stored by the process that has it.",
-                hint="It is done when that process is: `bluesky-tiled-writer status`.",
+                f"The run of the journal {journal} is being stored by another process.",
+                hint="Leave it to that process; `bluesky-tiled-writer status` shows which it is.",
             )
         yield

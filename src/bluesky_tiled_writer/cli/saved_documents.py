@@ -1,7 +1,7 @@
-"""Saved documents: journals of ours, JSON Lines and msgpack as others write them.
+"""Reads saved documents: journals of this package, JSON Lines, and msgpack.
 
-Whatever happened to a file, all that can be read of it is: what cannot is reported, by an error
-that says where it stands, and costs only itself.
+A damaged file is read as far as possible: each part that cannot be read is reported with its place
+in the file, and skipped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -19,76 +19,76 @@ import msgpack
 import numpy as np
 
 from bluesky_tiled_writer.errors import InvalidDocument, TiledWriterError, UnreadableFile
-from bluesky_tiled_writer.journal import MAGIC, SUFFIX, JournalReader
+from bluesky_tiled_writer.journal import MAGIC, NOTE, SUFFIX, JournalReader
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
-Document = dict[str, Any]
-Pair = tuple[str, Document]
-Report = Callable[[TiledWriterError], None]
+Pair = tuple[str, dict[str, Any]]
+"""Name and document."""
+OnProblem = Callable[[TiledWriterError], None]
 
 _SPACE = b" \t\r\n\x1e"
-"""What may stand before a line of JSON: white space, and the mark of JSON text sequences."""
+"""Bytes that may precede the JSON of a line: white space, and the mark of JSON text sequences."""
 _BOM = b"\xef\xbb\xbf"
 _PAIR = (b"\x92", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x02")
-"""How msgpack begins an array of two."""
-_NOTE = "note"
-"""What stands in journals where no document does: remarks on the run."""
-_TORN = "The program that wrote it was cut off; what comes before is there."
+"""First bytes of an array of two in msgpack."""
+_TORN = "The program that wrote the file ended in the middle of it. What comes before was read."
 
 
 class Format(Enum):
-    """How documents are saved in a file."""
+    """Format of a file of saved documents."""
 
     JOURNAL = "a journal"
     JSON_LINES = "JSON Lines"
     MSGPACK = "msgpack"
 
 
-def read_documents(path: str | Path, on_problem: Report | None = None) -> Iterator[Pair]:
+def read_documents(path: str | Path, on_problem: OnProblem | None = None) -> Iterator[Pair]:
     """Read the documents in a file; see `SavedDocuments`.
 
     Yields
     ------
     tuple of (str, dict)
-        Name and document, in the order in which they were written. There may be several runs.
+        Name and document, in the order of the file, which may hold several runs.
     """
     return iter(SavedDocuments(path, on_problem))
 
 
 class SavedDocuments:
-    """The documents in a file: iterate over it, as often as you like.
+    """The documents in a file. It can be iterated over again and again.
 
-    Takes the journals of this package; JSON Lines with ``{"name": ..., "doc": ...}`` a line, as
-    backups have them (those of bluesky in an array, too), or with ``[name, doc]``, as
-    suitcase-jsonl writes them; and the msgpack of suitcase-msgpack.
+    The file may be a journal of this package; JSON Lines with ``{"name": ..., "doc": ...}`` a line,
+    as in backups (and in an array, as bluesky's `JSONWriter` writes them), or with ``[name, doc]``
+    a line, as suitcase-jsonl writes them; or the msgpack of suitcase-msgpack.
 
     Parameters
     ----------
     path : str or Path
         The file. It may still be written to.
     on_problem : callable, optional
-        Called with an error for each part of the file that could not be read. They are logged
-        by default.
+        Called with an error for each part of the file that cannot be read. By default, the errors
+        are logged.
 
     Attributes
     ----------
+    path : Path
+        The file.
     format : Format
-        What the file is.
+        Its format.
     size : int
-        Its size in bytes, when it was opened.
+        Its size in bytes when it was opened.
     position : int
-        How many of them the iteration has read.
+        Number of bytes that the iteration has read.
     torn : bool
-        Whether the iteration found the last document cut off.
+        True if the iteration found that the last document is incomplete.
 
     Raises
     ------
     UnreadableFile
-        If the file cannot be opened, or is none of these.
+        If the file cannot be opened, or has none of these formats.
     """
 
-    def __init__(self, path: str | Path, on_problem: Report | None = None) -> None:
+    def __init__(self, path: str | Path, on_problem: OnProblem | None = None) -> None:
         self.path = Path(path)
         self.position = 0
         self.torn = False
@@ -114,25 +114,24 @@ class SavedDocuments:
                 yield from self._pair(entry.name, entry.doc, f"byte {entry.offset}")
             self.position = reader.size
             for damage in reader.damage:
-                where = f"bytes {damage.start} to {damage.end} of {self.path}"
-                self._report(InvalidDocument(f"Cannot read {where}: {damage.reason}."))
+                self._report(InvalidDocument(f"{self.path}: cannot read {damage}."))
             if reader.torn:
-                self._report_torn(f"The last {reader.torn} bytes")
+                self._report_torn(f"byte {reader.size - reader.torn}")
 
     def _json_lines(self) -> Iterator[Pair]:
         with _open(self.path) as file:
             for number, line in enumerate(_lines(file, self.path), start=1):
                 self.position += len(line)
                 text = line.removeprefix(_BOM).strip(_SPACE)
-                if text in (b"", b"[", b"]"):  # an array with an item a line
+                if text in (b"", b"[", b"]"):  # the lines of a JSON array, but its items
                     continue
                 try:
                     entry = json.loads(text.removesuffix(b","))
                 except (ValueError, RecursionError) as error:
                     if line.endswith(b"\n"):
-                        self._report_invalid(f"line {number}", f"is no JSON: {error}")
+                        self._report_invalid(f"line {number}", f"is not JSON: {error}")
                     else:
-                        self._report_torn(f"Line {number}, the last one,")
+                        self._report_torn(f"line {number}")
                     continue
                 match entry:
                     case {"name": name, "doc": doc} | [name, doc]:
@@ -142,11 +141,11 @@ class SavedDocuments:
 
     def _msgpack(self) -> Iterator[Pair]:
         with _open(self.path) as file:
-            unreadable: list[str] = []  # of the document that is being unpacked
+            unreadable: list[str] = []  # what cannot be read of the document being unpacked
             unpacker = msgpack.Unpacker(
                 file,
                 strict_map_key=False,
-                # A document may be as large as the file; a damaged one claims to be larger.
+                # A document may be as large as the file. A damaged one may claim any size.
                 max_buffer_size=2 * self.size + 2**20,
                 object_hook=lambda mapping: _from_numpy(mapping, unreadable),
             )
@@ -157,8 +156,8 @@ class SavedDocuments:
                 except msgpack.OutOfData:
                     break
                 except Exception as error:
-                    # Nothing tells where the next document would begin.
-                    self._report_invalid(where, f"and what follows is no msgpack: {error!r}")
+                    # Nothing marks where the next document would begin.
+                    self._report_invalid(where, f"and what follows is not msgpack: {error!r}")
                     return
                 self.position = unpacker.tell()
                 if unreadable:
@@ -168,49 +167,22 @@ class SavedDocuments:
                 name, doc = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
                 yield from self._pair(name, doc, where)
             if self.position < file.tell():
-                self._report_torn(f"What follows byte {self.position}")
+                self._report_torn(f"byte {self.position}")
                 self.position = file.tell()
 
     def _pair(self, name: Any, doc: Any, where: str) -> Iterator[Pair]:
         if isinstance(name, str) and isinstance(doc, dict):
             yield name, doc
-        elif name != _NOTE:
-            self._report_invalid(where, "holds no name with a document")
+        elif name != NOTE:
+            self._report_invalid(where, "is not a name with a document")
 
     def _report_invalid(self, where: str, what: str) -> None:
         self._report(InvalidDocument(f"{self.path}: {where} {what}."))
 
-    def _report_torn(self, what: str) -> None:
+    def _report_torn(self, where: str) -> None:
         self.torn = True
-        self._report(InvalidDocument(f"{self.path}: {what} is no whole document.", hint=_TORN))
-
-
-class RunIndex:
-    """Tells which run each of a sequence of documents belongs to."""
-
-    def __init__(self) -> None:
-        self._runs: dict[Any, str] = {}
-
-    def run_of(self, name: str, doc: Mapping[str, Any]) -> str | None:
-        """The uid of its run; None if neither the document nor one before it says."""
-        if name == "start":
-            return _text(doc.get("uid"))
-        if name == "bulk_events":
-            events = [event for events in doc.values() for event in events]
-            return self.run_of("event", events[0]) if events else None
-        if name == "bulk_datum":
-            name = "datum_page"
-        if name in ("descriptor", "resource", "stream_resource", "stop"):
-            run, uid = _text(doc.get("run_start")), _text(doc.get("uid"))
-            if run is not None and uid is not None and name != "stop":
-                self._runs[uid] = run
-            return run
-        by = "resource" if name in ("datum", "datum_page") else "descriptor"
-        return self._runs.get(_text(doc.get(by)))
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+        message = f"{self.path}: {where}: the last document is incomplete."
+        self._report(InvalidDocument(message, hint=_TORN))
 
 
 def _log(problem: TiledWriterError) -> None:
@@ -239,7 +211,7 @@ def _lines(file: io.BufferedReader, path: Path) -> Iterator[bytes]:
 
 
 def _format_of(path: Path, begin: bytes) -> Format:
-    """What a file is: by what it begins with, or else by its name."""
+    """Return the format of a file, by its first bytes or else by its name."""
     if begin.startswith(MAGIC) or path.suffix == SUFFIX:
         return Format.JOURNAL
     if begin.startswith(_PAIR):
@@ -248,20 +220,20 @@ def _format_of(path: Path, begin: bytes) -> Format:
     if not text or text.startswith((b"{", b"[")) or path.suffix in (".json", ".jsonl"):
         return Format.JSON_LINES
     raise UnreadableFile(
-        f"{path} is no file of saved documents.",
-        hint="It takes journals of this package, JSON Lines, and msgpack of suitcase.",
+        f"{path} is not a file of saved documents.",
+        hint="Give a journal of this package, JSON Lines, or msgpack of suitcase.",
     )
 
 
 def _from_numpy(mapping: Any, unreadable: list[str]) -> Any:
-    """What msgpack_numpy made a mapping of: an array, a numpy scalar, a complex number.
+    """Return the array, numpy scalar or complex number that msgpack_numpy turned into a mapping.
 
-    It must not raise, or nothing could be read that follows.
+    This never raises, because msgpack could not read on; problems are added to `unreadable`.
     """
     try:
         if b"nd" in mapping:
             if mapping.get(b"kind") == b"O":
-                unreadable.append("an array of Python objects, pickled, which could be anything")
+                unreadable.append("an array of pickled Python objects, which are not loaded")
                 return None
             dtype, data = _dtype(mapping[b"type"]), mapping[b"data"]
             array = np.ndarray(mapping.get(b"shape", ()), dtype, buffer=data)

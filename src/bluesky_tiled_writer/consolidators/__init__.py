@@ -1,15 +1,30 @@
-"""From detector files, as documents describe them, to data sources that Tiled can serve.
+"""Describe detector files, from their documents, as data sources that Tiled can serve.
 
 A consolidator collects what the documents say of the files of one external data key and composes
-the `DataSource` that is registered in Tiled: assets, structure, parameters of the adapter. No
-file is opened. To support another format, subclass `ConsolidatorBase` (or the class of a similar
-format) and enter it in `CONSOLIDATOR_REGISTRY` under its MIME type::
+the `DataSource` that is registered in Tiled: assets, structure, parameters of the adapter. It
+opens no file.
+
+::
+
+    ExternalFiles      files.py           the files of a key: base of all (numbered.py: templates)
+    ConsolidatorBase   base.py            rows in files as one array (shapes.py, row_map.py)
+    HDF5, CSV          hdf5.py, csv.py    several rows a file
+    TIFF, JPEG, NPY    image_sequence.py, npy.py    a file or more a row
+    BytesConsolidator  opaque.py          files that are not opened by Tiled either
+    consolidator_factory  registry.py     the class for a MIME type (mimetypes.py: for old specs)
+    open_data_source   opening.py         the files as Tiled would open them, for tests
+    PathMap            path_map.py        from where a detector writes to where the server reads
+
+To support another format, subclass `ConsolidatorBase` (or the class of a similar format) and enter
+it in `CONSOLIDATOR_REGISTRY` under its MIME type::
 
     class CBFConsolidator(MultipartRelatedConsolidator):
         supported_mimetypes = {"multipart/related;type=image/cbf"}
 
 
     CONSOLIDATOR_REGISTRY["multipart/related;type=image/cbf"] = CBFConsolidator
+
+`bluesky_tiled_writer.testing` checks such a class on real files.
 """
 
 from .base import ConsolidatorBase
@@ -20,6 +35,7 @@ from .image_sequence import JPEGConsolidator, MultipartRelatedConsolidator, TIFF
 from .mimetypes import mimetypes_by_spec
 from .npy import NPYConsolidator
 from .opaque import BytesConsolidator
+from .opening import open_data_source
 from .path_map import PathMap, file_uri, is_windows_path
 from .registry import CONSOLIDATOR_REGISTRY, consolidator_factory, opaque_consolidator
 from .shapes import counts, shape_of_datum
@@ -44,5 +60,6 @@ __all__ = [
     "is_windows_path",
     "mimetypes_by_spec",
     "opaque_consolidator",
+    "open_data_source",
     "shape_of_datum",
 ]

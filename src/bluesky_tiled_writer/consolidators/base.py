@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 from tiled.structures.array import ArrayStructure
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource, Management
 
-from .files import Document, ExternalFiles, Patch
+from .files import ExternalFiles, Patch, StreamDocument, text_field
+from .opening import open_data_source
 from .row_map import RowMap
 from .shapes import counts, data_type, pieces, shape_of_datum
 
@@ -34,7 +36,7 @@ class ConsolidatorBase(ExternalFiles):
     join_method : {"stack", "concat"}
         Stack datums along a new first dimension, or append each along its own first dimension.
     join_chunks : bool
-        When appending, whether chunks go on across datums, or start anew with each.
+        When appending, let chunks go on across datums; False to begin a new chunk with each.
     datum_shape : tuple of int
         Shape of the data of one index.
     chunk_shape : tuple of int
@@ -57,7 +59,7 @@ class ConsolidatorBase(ExternalFiles):
     join_method: JoinMethod = "stack"
     join_chunks: bool = True
 
-    def __init__(self, stream_resource: Document, descriptor: Document) -> None:
+    def __init__(self, stream_resource: StreamDocument, descriptor: StreamDocument) -> None:
         super().__init__(stream_resource)
         self._add_asset(self.uri)
         parameters = self._sres_parameters
@@ -78,34 +80,35 @@ class ConsolidatorBase(ExternalFiles):
                 hint="Mend the dtype_numpy of the data key, perhaps with patches={'descriptor':.}",
             ) from error
         self.orig_chunks: tuple[tuple[int, ...], ...] | None = None
-        self.dims: tuple[str, ...] = tuple(data_key.get("dims") or ())
+        dims = data_key.get("dims")
+        self.dims: tuple[str, ...] = tuple(dims) if isinstance(dims, list | tuple) else ()
         if self.dims and self.join_method == "stack":
             self.dims = ("time", *self.dims)
         self._num_rows = 0  # with those that no sequence number stands for
         self._seqnums_to_indices_map = RowMap()
 
     @classmethod
-    def get_supported_mimetype(cls, sres: Document) -> str:
-        """Read the MIME type of a StreamResource; this class itself takes any.
+    def get_supported_mimetype(cls, sres: StreamDocument) -> str:
+        """Return the MIME type of a StreamResource; this class itself takes any.
 
         Raises
         ------
         InvalidDocument
-            If a subclass is not made for it.
+            If it is none of a subclass.
         """
-        if cls is ConsolidatorBase and "mimetype" in sres:
-            return str(sres["mimetype"])
+        if cls is ConsolidatorBase:
+            return text_field(sres, "mimetype")
         return super().get_supported_mimetype(sres)
 
-    # -- what the documents say -----------------------------------------------------------------
+    # -- documents ------------------------------------------------------------------------------
 
-    def consume_stream_datum(self, doc: Document) -> Patch:
+    def consume_stream_datum(self, doc: StreamDocument) -> Patch:
         """Account for the rows of a StreamDatum.
 
         Returns
         -------
         Patch
-            The part of the array that they fill.
+            The block of the array that they fill.
 
         Raises
         ------
@@ -120,8 +123,8 @@ class ConsolidatorBase(ExternalFiles):
         shape = self.shape
         return Patch(shape=(shape[0] - rows, *shape[1:]), offset=(rows, *(0 for _ in shape[1:])))
 
-    def update_from_stream_resource(self, stream_resource: Document) -> None:
-        """Go on with the files of another StreamResource of the same key.
+    def update_from_stream_resource(self, stream_resource: StreamDocument) -> None:
+        """Continue with the files of another StreamResource of the same key.
 
         Raises
         ------
@@ -134,7 +137,7 @@ class ConsolidatorBase(ExternalFiles):
             uid=stream_resource.get("uid"),
         )
 
-    # -- what Tiled needs to know ---------------------------------------------------------------
+    # -- the data source ------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -171,21 +174,21 @@ class ConsolidatorBase(ExternalFiles):
 
     @property
     def has_skips(self) -> bool:
-        """Whether the files hold rows that no sequence number stands for."""
+        """True if the files hold rows that no sequence number stands for."""
         return self._num_rows > len(self._seqnums_to_indices_map)
 
     def adapter_parameters(self) -> dict[str, Any]:
-        """Parameters that the adapter of Tiled needs to read the files."""
+        """Return the parameters that the adapter in Tiled needs to read the files."""
         return {}
 
     def structure(self) -> ArrayStructure:
-        """Describe the array so far."""
+        """Return the structure of the array so far."""
         shape = self.shape
         dims = self.dims if len(self.dims) == len(shape) else None
         return ArrayStructure(data_type=self.data_type, shape=shape, chunks=self.chunks, dims=dims)
 
     def get_data_source(self) -> DataSource:
-        """Compose what is registered in Tiled: a copy, which further documents do not change.
+        """Return the data source to register: a copy, which further documents do not change.
 
         Raises
         ------
@@ -203,35 +206,33 @@ class ConsolidatorBase(ExternalFiles):
         )
 
     def init_adapter(self, adapter_class: Any = None) -> Any:
-        """Open the files as Tiled would; for tests and for looking around, never while writing.
+        """Return Tiled's adapter on the files; for tests and exploration, never while writing.
 
         Parameters
         ----------
         adapter_class : type, optional
             Adapter to use instead of Tiled's own for the MIME type.
         """
-        if adapter_class is None:
-            from tiled.mimetypes import DEFAULT_ADAPTERS_BY_MIMETYPE
-
-            adapter_class = DEFAULT_ADAPTERS_BY_MIMETYPE.get(self.mimetype)
-        if adapter_class is None:
-            raise ValueError(f"Tiled has no adapter for {self.mimetype!r}: pass adapter_class.")
-        source = self.get_data_source()
-        return adapter_class.from_catalog(source, _Node({}, []), **source.parameters)
+        return open_data_source(self.get_data_source(), adapter_class)
 
     # -- reading the documents ------------------------------------------------------------------
 
-    def _declaration(self, descriptor: Document) -> Document:
-        data_keys: Document = descriptor.get("data_keys") or {}
+    def _declaration(self, descriptor: StreamDocument) -> StreamDocument:
+        data_keys: StreamDocument = descriptor.get("data_keys") or {}
         if self.data_key not in data_keys:
             raise self._invalid(
                 "its stream has no such data key",
                 hint=f"The descriptor declares {sorted(data_keys)}.",
             )
-        declaration: Document = data_keys[self.data_key]
+        declaration: StreamDocument = data_keys[self.data_key]
+        if not isinstance(declaration, Mapping):
+            raise self._invalid(
+                f"its data key is {declaration!r}",
+                hint="It needs a mapping that declares an array, with its shape.",
+            )
         return declaration
 
-    def _datum_shape(self, data_key: Document) -> tuple[int, ...]:
+    def _datum_shape(self, data_key: StreamDocument) -> tuple[int, ...]:
         try:
             declared = counts(data_key.get("shape"))
         except TypeError:
@@ -261,10 +262,3 @@ class ConsolidatorBase(ExternalFiles):
                 hint="Every size of a chunk must be an integer and at least 1.",
             )
         return sizes
-
-
-class _Node(NamedTuple):
-    """As much of a node in the catalog as adapters look at."""
-
-    metadata_: dict[str, Any]
-    specs: list[Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import ConsolidatorBase, JoinMethod
-from .files import Document
+from .files import StreamDocument
 
 _PARAMETERS = frozenset(
     {
@@ -18,7 +18,9 @@ _PARAMETERS = frozenset(
 class CSVConsolidator(ConsolidatorBase):
     """CSV files without a header: each datum appends its rows, in a partition of its own.
 
-    Those parameters of the StreamResource that `pandas.read_csv` knows go to the adapter.
+    The adapter gets the parameters of the StreamResource that `pandas.read_csv` knows.
+    Tiled reads each file as one chunk: where there are several, `chunk_shape` must be the rows
+    of a file.
     """
 
     supported_mimetypes = {"text/csv;header=absent"}  # noqa: RUF012 - ClassVar in the base
@@ -26,11 +28,11 @@ class CSVConsolidator(ConsolidatorBase):
     join_chunks = False
 
     def adapter_parameters(self) -> dict[str, Any]:
-        """Give the parameters for reading the text."""
+        """Return the parameters for reading the text."""
         given = {k: v for k, v in self._sres_parameters.items() if k in _PARAMETERS}
         return {"header": None, **given}
 
-    def update_from_stream_resource(self, stream_resource: Document) -> None:
+    def update_from_stream_resource(self, stream_resource: StreamDocument) -> None:
         """Append another file.
 
         Raises

@@ -11,7 +11,8 @@ from tiled.structures.data_source import Asset
 
 from bluesky_tiled_writer.errors import InvalidDocument
 
-Document = Mapping[str, Any]
+StreamDocument = Mapping[str, Any]
+"""A StreamResource, a StreamDatum or a descriptor; consolidators do not change it."""
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Patch:
 
     @classmethod
     def combine_patches(cls, patches: Sequence[Patch]) -> Patch:
-        """Find the smallest block that covers all patches, of which there is one at least."""
+        """Return the smallest block that covers all patches; there must be one at least."""
         start = tuple(map(min, zip(*(patch.offset for patch in patches), strict=True)))
         ends = (tuple(map(operator.add, patch.offset, patch.shape)) for patch in patches)
         stop = tuple(map(max, zip(*ends, strict=True)))
@@ -31,7 +32,7 @@ class Patch:
 
 
 class ExternalFiles:
-    """What consolidators have in common: the files of a data key and what is known of them.
+    """Base of consolidators: the files of one data key, and their metadata and notes.
 
     Parameters
     ----------
@@ -45,45 +46,45 @@ class ExternalFiles:
     assets : list of Asset
         The files so far, in the order of their data.
     metadata : dict
-        For the node in Tiled, besides what the descriptor says of the key.
+        Metadata of the node in Tiled, beside the declaration of the key.
     notes : list of str
-        Remarks for whoever reads the run: what was not as the documents suggest.
+        For readers of the run: where the files are not as the documents suggest.
 
     Raises
     ------
     InvalidDocument
-        If the StreamResource lacks a field, or its MIME type is not one of the class.
+        If the StreamResource lacks a field, or its MIME type is none of `supported_mimetypes`.
     """
 
     supported_mimetypes: ClassVar[set[str]] = set()
-    """The MIME types that the class can describe."""
+    """MIME types that the class can describe."""
 
     default_asset_role: str = "data_uris"
     """The parameter of the adapter in Tiled that takes the files."""
 
-    def __init__(self, stream_resource: Document) -> None:
+    def __init__(self, stream_resource: StreamDocument) -> None:
         self._sres_uid: Any = stream_resource.get("uid")
-        self.data_key: str = _field(stream_resource, "data_key")
-        self.uri: str = _field(stream_resource, "uri")
-        self.mimetype: str = self.get_supported_mimetype(stream_resource)
+        self.data_key = text_field(stream_resource, "data_key")
+        self.uri = text_field(stream_resource, "uri")
+        self.mimetype = self.get_supported_mimetype(stream_resource)
         self.assets: list[Asset] = []
         self.metadata: dict[str, Any] = {}
         self.notes: list[str] = []
         self._uris: set[str] = set()
-        self._sres_parameters: dict[str, Any] = dict(stream_resource.get("parameters") or {})
+        self._sres_parameters: dict[str, Any] = parameters_of(stream_resource)
         if spec := self._sres_parameters.get("spec"):
             self.metadata["spec"] = spec
 
     @classmethod
-    def get_supported_mimetype(cls, sres: Document) -> str:
-        """Read the MIME type of a StreamResource, and see that this class is made for it.
+    def get_supported_mimetype(cls, sres: StreamDocument) -> str:
+        """Return the MIME type of a StreamResource.
 
         Raises
         ------
         InvalidDocument
-            If it is not.
+            If it is none of `supported_mimetypes`.
         """
-        mimetype: str = _field(sres, "mimetype")
+        mimetype = text_field(sres, "mimetype")
         if mimetype not in cls.supported_mimetypes:
             raise InvalidDocument(
                 f"{subject(sres.get('data_key'), sres.get('uid'))}: {cls.__name__} cannot handle"
@@ -92,9 +93,9 @@ class ExternalFiles:
             )
         return mimetype
 
-    def _take_over(self, stream_resource: Document) -> None:
-        """Go on with the files of another StreamResource of the same key."""
-        mimetype = _field(stream_resource, "mimetype")
+    def _take_over(self, stream_resource: StreamDocument) -> None:
+        """Continue with the files of another StreamResource of the same key."""
+        mimetype = text_field(stream_resource, "mimetype")
         if mimetype != self.mimetype:
             raise self._invalid(
                 f"its MIME type is {mimetype!r}, but earlier files of the key are"
@@ -102,12 +103,12 @@ class ExternalFiles:
                 hint="All files of a data key in one stream must have the same format.",
                 uid=stream_resource.get("uid"),
             )
-        self.uri = _field(stream_resource, "uri")
+        self.uri = text_field(stream_resource, "uri")
         self._sres_uid = stream_resource.get("uid")
-        self._sres_parameters = dict(stream_resource.get("parameters") or {})
+        self._sres_parameters = parameters_of(stream_resource)
 
     def _add_asset(self, uri: str) -> bool:
-        """Add a file, unless it is there: Tiled takes a file only once into a data source."""
+        """Add a file, and return True; False for one that is there: Tiled takes each only once."""
         if len(self._uris) != len(self.assets):  # a subclass has changed the list
             self._uris = {asset.data_uri for asset in self.assets}
         if uri in self._uris:
@@ -123,8 +124,8 @@ class ExternalFiles:
         )
         return True
 
-    def _range(self, doc: Document, name: str) -> tuple[int, int]:
-        """Read `indices` or `seq_nums` of a StreamDatum: start and (exclusive) stop."""
+    def _range(self, doc: StreamDocument, name: str) -> tuple[int, int]:
+        """Return start and (exclusive) stop of the `indices` or `seq_nums` of a StreamDatum."""
         try:
             start, stop = operator.index(doc[name]["start"]), operator.index(doc[name]["stop"])
         except (KeyError, TypeError):
@@ -142,17 +143,44 @@ class ExternalFiles:
         )
 
 
-def _field(stream_resource: Document, name: str) -> Any:
-    try:
-        return stream_resource[name]
-    except KeyError:
-        raise InvalidDocument(
-            f"{subject(stream_resource.get('data_key'), stream_resource.get('uid'))}:"
-            f" there is no {name!r} in the document.",
-            hint="A stream_resource needs data_key, mimetype, uri and parameters.",
-        ) from None
+def text_field(stream_resource: StreamDocument, name: str) -> str:
+    """Return a field of a StreamResource that must be text.
+
+    Raises
+    ------
+    InvalidDocument
+        If it is not.
+    """
+    value = stream_resource.get(name)
+    if isinstance(value, str):
+        return value
+    about = subject(stream_resource.get("data_key"), stream_resource.get("uid"))
+    if name in stream_resource:
+        raise InvalidDocument(f"{about}: its {name} is {value!r}.", hint="It must be text.")
+    raise InvalidDocument(
+        f"{about}: there is no {name!r} in the document.",
+        hint="A stream_resource needs data_key, mimetype, uri and parameters.",
+    )
+
+
+def parameters_of(stream_resource: StreamDocument) -> dict[str, Any]:
+    """Return a copy of the parameters of a StreamResource, which may lack them.
+
+    Raises
+    ------
+    InvalidDocument
+        If they are no mapping.
+    """
+    parameters = stream_resource.get("parameters")
+    if parameters is None or isinstance(parameters, Mapping):
+        return dict(parameters or {})
+    raise InvalidDocument(
+        f"{subject(stream_resource.get('data_key'), stream_resource.get('uid'))}: its parameters"
+        f" are {parameters!r}.",
+        hint="They must be a mapping.",
+    )
 
 
 def subject(key: Any, uid: Any) -> str:
-    """Name what an error or a note is about."""
+    """Return the words that errors and notes about a key begin with."""
     return f"External key {key!r} (stream resource {uid!r})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import ConsolidatorBase
-from .files import Document
+from .files import StreamDocument, parameters_of
 from .image_sequence import MultipartRelatedConsolidator
 
 HDF5 = "application/x-hdf5"
@@ -14,28 +14,28 @@ HDF5 = "application/x-hdf5"
 class HDF5Consolidator(ConsolidatorBase):
     """A dataset in one HDF5 file, or in several that are read one after another.
 
-    With a ``template`` in the parameters it is one file for each index, or more: then a
+    With a ``template`` in the parameters there is at least one file for each index, and a
     `MultipartHDF5Consolidator` is made instead.
     """
 
     supported_mimetypes = {HDF5}  # noqa: RUF012 - ClassVar in the base
 
     def __new__(  # noqa: D102
-        cls, stream_resource: Document | None = None, descriptor: Document | None = None
+        cls, stream_resource: StreamDocument | None = None, descriptor: StreamDocument | None = None
     ) -> Any:
         given = stream_resource or {}  # nothing where a consolidator is copied
-        if given.get("mimetype") == HDF5 and (given.get("parameters") or {}).get("template"):
+        if given.get("mimetype") == HDF5 and parameters_of(given).get("template"):
             return MultipartHDF5Consolidator(given, descriptor or {})
         return super().__new__(cls)
 
     def adapter_parameters(self) -> dict[str, Any]:
-        """Say how to read the dataset.
+        """Return the parameters that say how to read the dataset.
 
         Returns
         -------
         dict
-            ``dataset``, its path in the file; ``swmr`` and ``locking``, how the file is opened;
-            ``slice`` and ``squeeze``, the part of the dataset that is meant.
+            ``dataset``, its path in the file; ``swmr`` and ``locking``, for opening the file;
+            ``slice`` and ``squeeze``, the part of the dataset to read.
 
         Raises
         ------
@@ -44,7 +44,7 @@ class HDF5Consolidator(ConsolidatorBase):
         """
         return _parameters(self)
 
-    def update_from_stream_resource(self, stream_resource: Document) -> None:
+    def update_from_stream_resource(self, stream_resource: StreamDocument) -> None:
         """Append another file with the same dataset.
 
         Raises
@@ -53,7 +53,7 @@ class HDF5Consolidator(ConsolidatorBase):
             If dataset or chunks differ, or the file is of another type.
         """
         first = self._sres_parameters
-        later = stream_resource.get("parameters") or {}
+        later = parameters_of(stream_resource)
         for name in ("dataset", "chunk_shape"):
             before, after = (_plain(parameters.get(name)) for parameters in (first, later))
             if before != after:
@@ -73,7 +73,7 @@ class MultipartHDF5Consolidator(MultipartRelatedConsolidator):
     supported_mimetypes = {HDF5}  # noqa: RUF012 - ClassVar in the base
 
     def adapter_parameters(self) -> dict[str, Any]:
-        """Say how to read the dataset, as `HDF5Consolidator` does."""
+        """Return the parameters of `HDF5Consolidator`."""
         return _parameters(self)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from tiled.structures.data_source import DataSource
 
 from .base import ConsolidatorBase
-from .files import Document, Patch
+from .files import Patch, StreamDocument, parameters_of
 from .numbered import NumberedFiles
 
 
 class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
-    """Joins files that are named by a template (see `numbered`) to one array.
+    """Joins files named by a template (see `numbered`) to one array.
 
     One index stands for `files_per_datum` files with the same number of frames each. That is
     ``files_per_datum`` of the parameters; or, of the frames that are declared for an index, as
@@ -27,7 +27,7 @@ class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
         Files for each index.
     """
 
-    def __init__(self, stream_resource: Document, descriptor: Document) -> None:
+    def __init__(self, stream_resource: StreamDocument, descriptor: StreamDocument) -> None:
         super().__init__(stream_resource, descriptor)
         self.assets.clear()  # datums name the files
         self.chunk_shape = self.chunk_shape or (1,)
@@ -40,15 +40,15 @@ class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
         self.files_per_datum = self._files_per_datum(stream_resource)
         self._begin(self._series_of(stream_resource, number_needed=True))
 
-    def consume_stream_datum(self, doc: Document) -> Patch:
+    def consume_stream_datum(self, doc: StreamDocument) -> Patch:
         """Account for the rows of a StreamDatum, and register its files."""
         start, stop = self._range(doc, "indices")
         patch = super().consume_stream_datum(doc)
         self._add_files(doc, start * self.files_per_datum, stop * self.files_per_datum)
         return patch
 
-    def update_from_stream_resource(self, stream_resource: Document) -> None:
-        """Go on with the files of another StreamResource of the same key.
+    def update_from_stream_resource(self, stream_resource: StreamDocument) -> None:
+        """Continue with the files of another StreamResource of the same key.
 
         Raises
         ------
@@ -62,17 +62,17 @@ class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
         self._begin(series)
 
     def get_data_source(self) -> DataSource:
-        """Compose what is registered in Tiled: a copy, which further documents do not change."""
+        """Return the data source to register: a copy, which further documents do not change."""
         self.orig_chunks = self._file_chunks()
         return super().get_data_source()
 
     @property
     def _frames(self) -> int:
-        """Frames in each datum."""
+        """The number of frames in each datum."""
         return self.datum_shape[0] if self.datum_shape else 1
 
-    def _files_per_datum(self, stream_resource: Document) -> int:
-        stated = (stream_resource.get("parameters") or {}).get("files_per_datum")
+    def _files_per_datum(self, stream_resource: StreamDocument) -> int:
+        stated = parameters_of(stream_resource).get("files_per_datum")
         if stated and (not isinstance(stated, int) or stated < 1):
             raise self._invalid(
                 f"its files_per_datum is {stated!r}",
@@ -95,7 +95,7 @@ class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
         return chunk[0] if of_frames and self._frames % chunk[0] == 0 else self._frames
 
     def _file_chunks(self) -> tuple[tuple[int, ...], ...] | None:
-        """Chunks of the files one after another, where Tiled has to put several into one row."""
+        """Return the chunks of the files, one after another, if Tiled puts several into one row."""
         if self.join_method != "stack" or len(self.datum_shape) < 2 or not self.assets:
             return self.orig_chunks
         if self.files_per_datum < 2 or self._frames % self.files_per_datum:

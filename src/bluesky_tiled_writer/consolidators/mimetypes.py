@@ -1,4 +1,4 @@
-"""MIME types of the specs that old Resource documents carry."""
+"""MIME types of the specs in old Resource documents."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ MIMETYPE_BY_SPEC: Mapping[str, str] = {
 
 
 def mimetypes_by_spec(more: Mapping[str, str] | None = None) -> defaultdict[str, str]:
-    """The known MIME types and `more`; `application/octet-stream` for any other spec."""
+    """Return the known MIME types and `more`; `application/octet-stream` for any other spec."""
     return defaultdict(lambda: BYTES, {**MIMETYPE_BY_SPEC, **(more or {})})

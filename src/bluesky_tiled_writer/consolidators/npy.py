@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .files import Document
+from .files import StreamDocument, parameters_of
 from .image_sequence import MultipartRelatedConsolidator
 
 _TEMPLATE = "%s_%d.npy"
@@ -16,14 +16,14 @@ class NPYConsolidator(MultipartRelatedConsolidator):
 
     supported_mimetypes = {"multipart/related;type=application/x-npy"}  # noqa: RUF012
 
-    def __init__(self, stream_resource: Document, descriptor: Document) -> None:
+    def __init__(self, stream_resource: StreamDocument, descriptor: StreamDocument) -> None:
         super().__init__(_with_template(stream_resource), descriptor)
 
-    def update_from_stream_resource(self, stream_resource: Document) -> None:
-        """Go on with the files of another StreamResource of the same key."""
+    def update_from_stream_resource(self, stream_resource: StreamDocument) -> None:
+        """Continue with the files of another StreamResource of the same key."""
         super().update_from_stream_resource(_with_template(stream_resource))
 
-    def _declaration(self, descriptor: Document) -> Document:
+    def _declaration(self, descriptor: StreamDocument) -> StreamDocument:
         declaration = super()._declaration(descriptor)
         self._sres_parameters["chunk_shape"] = (1, *(declaration.get("shape") or ()))
         return declaration
@@ -32,6 +32,6 @@ class NPYConsolidator(MultipartRelatedConsolidator):
         return super()._chunk_shape()[: 1 + len(self.datum_shape)]
 
 
-def _with_template(stream_resource: Document) -> Document:
-    parameters = {**(stream_resource.get("parameters") or {}), "template": _TEMPLATE}
+def _with_template(stream_resource: StreamDocument) -> StreamDocument:
+    parameters = {**parameters_of(stream_resource), "template": _TEMPLATE}
     return {**stream_resource, "parameters": parameters}

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from .files import Document, ExternalFiles
+from .files import ExternalFiles, StreamDocument, parameters_of
 
 _NAME = re.compile(r"%s|\{:s\}")
 _NUMBER = re.compile(r"%([-+#0 ]*)(\d*)(?:\.(\d*))?[diu]")
 
 
 def compile_template(template: str, filename: str = "") -> str:
-    """Turn a template for file names into one for `str.format` with the number as argument.
+    """Return a template of either style as one for `str.format`, with the number as argument.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def _join(uri: str, name: str) -> str:
 
 
 def _template_in_uri(uri: str) -> tuple[str, str]:
-    """Take the name out of a URI that is the template itself."""
+    """Split a URI that is the template itself into directory and name; else no name."""
     head, slash, name = uri.rpartition("/")
     return (head + slash, name) if _NUMBER.search(name) or _has_number(name) else (uri, "")
 
@@ -74,7 +74,7 @@ def _has_number(template: str) -> bool:
 
 @dataclass
 class _Series:
-    """The files of one StreamResource: what they are called, and which index is number 0."""
+    """The files of one StreamResource: their names, and the index of number 0."""
 
     uri: str
     template: str
@@ -84,10 +84,10 @@ class _Series:
 
 
 class NumberedFiles(ExternalFiles):
-    """Files that are named by a template, one or more for each index.
+    """Files named by a template, one or more for each index.
 
-    Numbers begin with 0 in each new series. Whether the indices of a later StreamResource go on
-    from the earlier files, or begin with 0 again, shows at its first datum.
+    Numbers begin with 0 in each new series. Its first datum shows whether the indices of a later
+    StreamResource continue those of the earlier files, or begin with 0 again.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class NumberedFiles(ExternalFiles):
         The current template, to be filled in by `str.format`; empty if there is none.
     """
 
-    def __init__(self, stream_resource: Document, *args: Any) -> None:
+    def __init__(self, stream_resource: StreamDocument, *args: Any) -> None:
         super().__init__(stream_resource, *args)
         self.template = ""
         self._indx_offset = 0
@@ -105,20 +105,20 @@ class NumberedFiles(ExternalFiles):
         self._by_names: dict[tuple[str, str], _Series] = {}
 
     def get_datum_uri(self, indx: int) -> str:
-        """Name a file of the current series by its index; the URI itself without a template."""
+        """Return the URI of the file with this index; without a template that of the resource."""
         if not self.template:
             return self.uri
         return _join(self.uri, self.template.format(indx - self._indx_offset))
 
-    def _series_of(self, stream_resource: Document, *, number_needed: bool) -> _Series:
-        """Find the files that a StreamResource names; it is not taken over yet.
+    def _series_of(self, stream_resource: StreamDocument, *, number_needed: bool) -> _Series:
+        """Return the files that a StreamResource names, without taking them over yet.
 
         Raises
         ------
         InvalidDocument
             If its template cannot be filled in, or has no number although one is needed.
         """
-        parameters = stream_resource.get("parameters") or {}
+        parameters = parameters_of(stream_resource)
         uri, given = stream_resource.get("uri", self.uri), parameters.get("template") or ""
         if not given and number_needed:
             uri, given = _template_in_uri(uri)
@@ -143,7 +143,7 @@ class NumberedFiles(ExternalFiles):
         return known or _Series(uri, template, numbered, offset=len(self.assets))
 
     def _begin(self, series: _Series) -> None:
-        """Go on with the files of the current StreamResource."""
+        """Continue with the files of the current StreamResource."""
         self._by_names[series.uri, series.template] = series
         self._series[self._sres_uid] = series
         self._select(series)
@@ -152,7 +152,7 @@ class NumberedFiles(ExternalFiles):
         self._current = series
         self.uri, self.template, self._indx_offset = series.uri, series.template, series.offset
 
-    def _add_files(self, doc: Document, first: int, last: int) -> None:
+    def _add_files(self, doc: StreamDocument, first: int, last: int) -> None:
         """Add the files with indices from `first` to `last`, exclusive."""
         if first == last:
             return

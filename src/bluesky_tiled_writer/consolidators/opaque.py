@@ -1,4 +1,4 @@
-"""Files that Tiled hands out as they are, without looking inside."""
+"""Files that Tiled serves as they are, without opening them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from tiled.structures.bytes import BytesStructure
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource, Management
 
-from .files import Document, Patch
+from .files import Patch, StreamDocument
 from .mimetypes import BYTES
 from .numbered import NumberedFiles
 
 
 class BytesConsolidator(NumberedFiles):
-    """Registers opaque files: the one of the URI, or one an index where there is a template.
+    """Registers opaque files: the file of the URI, or one for each index if there is a template.
 
     Parameters
     ----------
@@ -24,11 +24,13 @@ class BytesConsolidator(NumberedFiles):
 
     supported_mimetypes = {BYTES}  # noqa: RUF012 - ClassVar in the base
 
-    def __init__(self, stream_resource: Document, descriptor: Document | None = None) -> None:
+    def __init__(
+        self, stream_resource: StreamDocument, descriptor: StreamDocument | None = None
+    ) -> None:
         super().__init__(stream_resource)
         self._begin(self._series_of(stream_resource, number_needed=False))
 
-    def consume_stream_datum(self, doc: Document) -> Patch:
+    def consume_stream_datum(self, doc: StreamDocument) -> Patch:
         """Register the files of the indices of a StreamDatum.
 
         Returns
@@ -40,8 +42,8 @@ class BytesConsolidator(NumberedFiles):
         self._add_files(doc, start, stop)
         return Patch(shape=(stop - start,), offset=(start,))
 
-    def update_from_stream_resource(self, stream_resource: Document) -> None:
-        """Go on with the files of another StreamResource of the same key.
+    def update_from_stream_resource(self, stream_resource: StreamDocument) -> None:
+        """Continue with the files of another StreamResource of the same key.
 
         Raises
         ------
@@ -53,7 +55,7 @@ class BytesConsolidator(NumberedFiles):
         self._begin(series)
 
     def get_data_source(self) -> DataSource:
-        """Compose what is registered in Tiled: a copy, which further documents do not change."""
+        """Return the data source to register: a copy, which further documents do not change."""
         return DataSource(
             mimetype=self.mimetype,
             assets=list(self.assets),

@@ -20,20 +20,20 @@ _LOCAL_HOSTS = ("", "localhost", "127.0.0.1")
 
 
 def is_windows_path(path: str) -> bool:
-    """Whether a path begins with a drive, or with a network share in backslashes."""
+    """Return True if a path begins with a drive, or with a network share in backslashes."""
     return _WINDOWS_PATH.match(path) is not None
 
 
 def file_uri(path: str, *, windows: bool = False) -> str:
-    """Turn a path into a URI; a URI stays what it is, but for a host that is not named.
+    """Return the URI of a path; a URI stays as it is, but gets a host if it has none.
 
     Parameters
     ----------
     path : str
-        Absolute; a relative one is taken from the working directory. Paths with a drive or a
-        network share are known as those of Windows; others are taken as POSIX paths.
+        A relative path starts from the working directory. Paths with a drive or a network share
+        are Windows paths; others are POSIX paths.
     windows : bool
-        Whether backslashes separate directories in any case.
+        Let backslashes separate directories in any case.
 
     Returns
     -------
@@ -58,7 +58,7 @@ class _Location:
     """A path or URI in parts, so that different spellings of one place are equal.
 
     `root` is empty for a path on this computer, else a drive, a host or the start of another URI.
-    `path` has slashes only; segments are as they are compared.
+    `path` has slashes only; `segments` are in the form in which they are compared.
     """
 
     root: str
@@ -102,7 +102,7 @@ class _Location:
         return cls(root, path, tuple(segments))
 
     def within(self, other: _Location) -> bool:
-        """Whether this is the other place, or below it."""
+        """Return True if this is the other place, or below it."""
         return self.root == other.root and self.segments[: other.depth] == other.segments
 
     @property
@@ -110,7 +110,7 @@ class _Location:
         return len(self.segments)
 
     def below(self, depth: int) -> str:
-        """The path after its first `depth` segments, as it is written."""
+        """Return the path after its first `depth` segments, as it is written."""
         rest = self.path
         for _ in range(depth):
             rest = _skip_empty(rest).partition("/")[2]
@@ -118,9 +118,9 @@ class _Location:
 
 
 class PathMap:
-    """Replaces the beginning of file URIs, for a server that has the files in another place.
+    """Replaces the beginning of file URIs, for a server that sees the files in another place.
 
-    The longest prefix that fits counts, and only whole names of directories fit: ``/data`` is no
+    The longest matching prefix counts, and only whole names of directories match: ``/data`` is no
     prefix of ``/database``. Windows paths are compared without regard to case.
 
     Parameters
@@ -151,18 +151,18 @@ class PathMap:
         return bool(self._prefixes)
 
     def __call__(self, uri: str) -> tuple[str, bool]:
-        """Map one URI.
+        """Return a URI as the server sees it.
 
         Parameters
         ----------
         uri : str
-            A URI or a path. What comes after the prefix is kept as it is, since it may be a
+            A URI or a path. The rest after the prefix is kept as it is, since it may be a
             template or the beginning of a name.
 
         Returns
         -------
         tuple of (str, bool)
-            The URI for the server, and whether it is another one.
+            The URI for the server, and True if it differs from the one given.
         """
         location = _Location.parse(uri)
         prefix = max(
@@ -183,7 +183,7 @@ def _host_and_path(text: str) -> tuple[str, str]:
 
 
 def _skip_empty(path: str) -> str:
-    """The path without empty segments, and ``.``, in front."""
+    """Return the path without leading empty segments and ``.``."""
     path = path.lstrip("/")
     while path == "." or path.startswith("./"):
         path = path[1:].lstrip("/")

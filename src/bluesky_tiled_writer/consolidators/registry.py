@@ -1,15 +1,16 @@
-"""Which consolidator describes which files."""
+"""Consolidators by the MIME type of the files that they describe."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from bluesky_tiled_writer.errors import InvalidDocument
 
 from .base import ConsolidatorBase
 from .csv import CSVConsolidator
-from .files import Document, subject
+from .files import StreamDocument, subject
 from .hdf5 import HDF5Consolidator
 from .image_sequence import JPEGConsolidator, TIFFConsolidator
 from .mimetypes import BYTES
@@ -31,46 +32,55 @@ CONSOLIDATOR_REGISTRY: defaultdict[str, Any] = defaultdict(
         for mimetype in consolidator.supported_mimetypes
     },
 )
-"""Consolidators by MIME type. `ConsolidatorBase` takes any other type: servers may know it."""
+"""Consolidators by MIME type; `ConsolidatorBase` for any other type, which the server may know."""
 
 
-def consolidator_factory(stream_resource_doc: Document, descriptor_doc: Document) -> Any:
-    """Make the consolidator for the files that a StreamResource names.
+def consolidator_factory(
+    stream_resource_doc: StreamDocument, descriptor_doc: StreamDocument
+) -> Any:
+    """Return the consolidator for the files that a StreamResource names.
 
     Parameters
     ----------
     stream_resource_doc : mapping
         The first StreamResource of a data key.
     descriptor_doc : mapping
-        The descriptor of its stream, or what Tiled keeps of it.
+        The descriptor of its stream, or the metadata that Tiled keeps of it.
 
     Returns
     -------
     ConsolidatorBase or BytesConsolidator
-        Or whatever class is registered for the MIME type. Data of no fixed shape cannot be an
-        array in Tiled: those files are registered as bytes, with a note; and so are files of a
-        type that has no class, if the documents do not describe an array.
+        Or the class that is registered for the MIME type. Data without a fixed shape cannot be an
+        array in Tiled: their files are registered as bytes, with a note. So are files of a type
+        without a class, if the documents do not describe an array.
 
     Raises
     ------
     InvalidDocument
         If the documents do not describe the files; the message names key and resource.
     """
-    mimetype = stream_resource_doc.get("mimetype", "")
+    mimetype, key = (_text(stream_resource_doc.get(name)) for name in ("mimetype", "data_key"))
     registered = CONSOLIDATOR_REGISTRY.get(mimetype)
     made = registered or _for_other_types()
-    key = stream_resource_doc.get("data_key")
-    data_key = (descriptor_doc.get("data_keys") or {}).get(key) or {}
+    data_key = (descriptor_doc.get("data_keys") or {}).get(key)
+    shape = data_key.get("shape") if isinstance(data_key, Mapping) else None
     arrays = isinstance(made, type) and issubclass(made, ConsolidatorBase)
-    if arrays and None in (data_key.get("shape") or ()):
+    if arrays and isinstance(shape, list | tuple) and None in shape:
         return opaque_consolidator(stream_resource_doc, "its shape varies")
     if registered is None and mimetype and data_key:
         return _array_or_bytes(made, stream_resource_doc, descriptor_doc)
     return made(stream_resource_doc, descriptor_doc)
 
 
-def _array_or_bytes(made: Any, stream_resource_doc: Document, descriptor_doc: Document) -> Any:
-    """Describe files of a type that has no class: whether they hold an array, nobody has said."""
+def _text(value: Any) -> str:
+    """Return text as it is, and none for anything else, which the class refuses by name."""
+    return value if isinstance(value, str) else ""
+
+
+def _array_or_bytes(
+    made: Any, stream_resource_doc: StreamDocument, descriptor_doc: StreamDocument
+) -> Any:
+    """Return a consolidator for a type without a class: an array if the documents allow it."""
     try:
         consolidator = made(stream_resource_doc, descriptor_doc)
         consolidator.get_data_source()
@@ -84,8 +94,8 @@ def _for_other_types() -> Any:
     return ConsolidatorBase if default is None else default()
 
 
-def opaque_consolidator(stream_resource_doc: Document, reason: str) -> BytesConsolidator:
-    """Register files as bytes although they have a type of their own.
+def opaque_consolidator(stream_resource_doc: StreamDocument, reason: str) -> BytesConsolidator:
+    """Return a consolidator that registers files of any type as bytes.
 
     For files that cannot be described, or whose type the server does not know.
 
@@ -94,7 +104,7 @@ def opaque_consolidator(stream_resource_doc: Document, reason: str) -> BytesCons
     stream_resource_doc : mapping
         The StreamResource; its MIME type is kept in the metadata of the node.
     reason : str
-        Why, for the notes.
+        The reason, for the notes.
     """
     consolidator = BytesConsolidator({**stream_resource_doc, "mimetype": BYTES})
     mimetype = stream_resource_doc.get("mimetype")

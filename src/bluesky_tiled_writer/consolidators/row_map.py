@@ -1,4 +1,4 @@
-"""Which index a sequence number stands for, kept as runs: files may hold millions of rows."""
+"""Indices by sequence number, kept as runs: files may hold millions of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes, chunks and types of external data: pure functions of what documents declare."""
+"""Shapes, chunks and types of external data: pure functions of declarations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tiled.structures.array import BuiltinDtype, StructDtype
 
 
 def pieces(total: int, size: int) -> tuple[int, ...]:
-    """Cut a length into chunks of a size, the last of which may be smaller."""
+    """Return the chunks of a length: all of one size, but the last may be smaller."""
     if total <= 0:
         return (0,)
     whole, rest = divmod(total, size)
@@ -19,7 +19,7 @@ def pieces(total: int, size: int) -> tuple[int, ...]:
 
 
 def counts(values: Any) -> tuple[int, ...]:
-    """Read a shape whose sizes are all known.
+    """Return a shape as integers.
 
     Raises
     ------
@@ -34,16 +34,16 @@ def counts(values: Any) -> tuple[int, ...]:
 def shape_of_datum(
     declared: tuple[int, ...], multiplier: int | None, *, stacked: bool
 ) -> tuple[int, ...]:
-    """Find the shape of the data of one index.
+    """Return the shape of the data of one index.
 
     Parameters
     ----------
     declared : tuple of int
         Shape of the data key.
     multiplier : int, optional
-        Frames in each datum, where the resource says so (``frame_per_point`` of old).
+        Frames in each datum, if the resource gives them (formerly ``frame_per_point``).
     stacked : bool
-        Whether datums are joined along a new dimension, so that a lone value needs none itself.
+        True if datums are joined along a new dimension, so that a lone value needs none itself.
     """
     shape = () if stacked and declared == (1,) else declared
     if not multiplier or (shape and shape[0] == multiplier):
@@ -54,7 +54,7 @@ def shape_of_datum(
 
 
 def data_type(description: Any) -> BuiltinDtype | StructDtype:
-    """Read a `dtype_numpy`: a type string or a list of fields; float64 where there is none.
+    """Return the type of a `dtype_numpy`, a type string or a list of fields; float64 for None.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def data_type(description: Any) -> BuiltinDtype | StructDtype:
 
 
 def _fields(description: Any) -> list[tuple[Any, ...]]:
-    """Fields as numpy wants them: JSON has made lists of its tuples, at every level."""
+    """Return fields as numpy needs them: JSON makes lists of its tuples, at every level."""
     fields = []
     for name, kind, *shape in description:
         fields.append(

@@ -2,30 +2,44 @@
 
 ::
 
-    Router         router.py         the run that a document belongs to
+    Router         router.py         finds the run that a document belongs to
     RunManager     run_manager.py    opens runs, waits for them, recovers them
     RunJob         run_job.py        one run between its documents and Tiled
+    RunLife        run_life.py       its state, and the transitions between states
     Pipeline       pipeline.py       normalizer, run writer and task executor of a run
+    PipelineSlot   pipeline_slot.py  the pipeline of a run, which may be dropped and made anew
     CatchUp        catch_up.py       reads a run from its journal into a pipeline
     TaskExecutor   task_executor.py  tasks to steps, steps to the sink
+    wait_stored    waiting.py        waits for the sender, each with a deadline
+    OrphanSearch   recovery.py       runs whose process is gone
+    Status         status.py         the status of a writer
+    Settings       settings.py       the settings of a writer, as one object
     Sender         sender.py         the thread: when to send, and what a failure means
+    Attempts       attempts.py       how often a failure is tried again
+    Breaker        breaker.py        whether the server is there
+    process        process.py        the run managers of this process
 """
 
-from .pipeline import Settings
+from .pipeline import count_rows
 from .recovery import Recovery
-from .router import RunDispatcher
+from .router import Router
 from .run_job import RunJob
-from .run_manager import RunManager
-from .sender import CONNECTIONS, Sender
+from .run_life import RunState
+from .run_manager import Destination, RunManager
+from .sender import Sender
+from .settings import CONNECTIONS, Settings
 from .status import Status
 
 __all__ = [
     "CONNECTIONS",
+    "Destination",
     "Recovery",
-    "RunDispatcher",
+    "Router",
     "RunJob",
     "RunManager",
+    "RunState",
     "Sender",
     "Settings",
     "Status",
+    "count_rows",
 ]

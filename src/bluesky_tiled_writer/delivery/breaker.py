@@ -1,26 +1,23 @@
-"""Whether the server is there: after a failure it is asked now and then, and else left alone."""
+"""A circuit breaker: a server that failed is asked now and then, and otherwise left alone."""
 
 from __future__ import annotations
 
 FIRST_DELAY = 0.25
 LAST_DELAY = 5.0
-"""Seconds between two questions to a server that does not answer: they double up to this."""
+"""Seconds between two questions to a server that does not answer; they double in between."""
 
 
 class Breaker:
-    """A circuit breaker.
-
-    It is open while the server is taken to be down: nothing is sent then. Pure: it is told what
-    happened and what time it is.
+    """Decides whether requests may be sent. Pure: it is told what happened, and the time.
 
     Attributes
     ----------
     open : bool
-        Whether the server is taken to be down.
+        True while nothing is sent, because a request was not answered.
     confirmed : bool
-        Whether it did not answer the question either.
+        True if a question after the server's health was not answered either.
     next_check : float
-        When to ask the server whether it is there, if it is open.
+        When to ask again, if it is open.
     """
 
     def __init__(self) -> None:
@@ -31,14 +28,14 @@ class Breaker:
         self._trouble = False
 
     def trip(self, now: float) -> bool:
-        """Take note that the server did not answer; True if that is news."""
+        """Take note of a request without an answer; return True if that is news."""
         news = not self._trouble
         self.open = self._trouble = True
         self.next_check = now
         return news
 
     def still_down(self, now: float) -> None:
-        """Take note that it did not answer the question either."""
+        """Take note that the server did not answer the question either."""
         self.confirmed = True
         self.next_check = now + self._delay
         self._delay = min(LAST_DELAY, 2 * self._delay)
@@ -46,13 +43,13 @@ class Breaker:
     def answers(self) -> None:
         """Take note that it answered the question: requests may be tried again.
 
-        Delays go on from where they are until one succeeds, for there are proxies that answer
-        while the server behind them does not.
+        Delays begin anew only when a request succeeds: some proxies answer while the server
+        behind them does not.
         """
         self.open = self.confirmed = False
 
     def succeeded(self) -> bool:
-        """Take note that requests were carried out; True if that is news."""
+        """Take note of requests that succeeded; return True if that is news."""
         news, self._trouble = self._trouble, False
         self._delay = FIRST_DELAY
         return news

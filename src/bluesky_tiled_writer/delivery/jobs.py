@@ -1,4 +1,4 @@
-"""What the sender knows of the jobs that it advances, and a job of the sender."""
+"""The protocols of the sender and the jobs that it advances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 from bluesky_tiled_writer.errors import StorageError
 
 RunConcurrently = Callable[[Sequence[Callable[[], None]]], None]
-"""Calls functions, perhaps at the same time, and raises an error of theirs when all are done."""
+"""Calls functions, perhaps at the same time; raises one of their errors when all have returned."""
 
 
 def run_sequentially(functions: Sequence[Callable[[], None]]) -> None:
@@ -22,35 +22,35 @@ class Job(Protocol):
 
     @property
     def waiting(self) -> bool:
-        """Whether there is anything to send."""
+        """True if there is something to send."""
         ...
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more will come."""
+    def finished(self) -> bool:
+        """True if there will never be anything to send again."""
         ...
 
     @property
     def progress(self) -> int:
-        """Something that grows with what was sent: failures in between are not the same one."""
+        """A number that grows with what was sent: failures at the same number are the same one."""
         ...
 
     def advance(self, rows: bool) -> None:
-        """Send what waits; raises an error if that fails, and is called again later.
+        """Send what waits; raise an error if that fails, to be called again later.
 
         Parameters
         ----------
         rows : bool
-            Whether it is time for rows, too, that are collected to be sent together.
+            True to send rows, too, which are collected to be sent together.
         """
         ...
 
     def sync(self) -> None:
-        """Have what was taken be on the disk, while nothing can be sent."""
+        """Flush to disk what has come, while nothing can be sent."""
         ...
 
     def begin_again(self, error: StorageError) -> None:
-        """Send everything once more from the beginning, leaving out what Tiled holds."""
+        """Send everything once more from the beginning, without what Tiled holds."""
         ...
 
     def complete(self) -> None:
@@ -58,23 +58,27 @@ class Job(Protocol):
         ...
 
     def set_aside(self, error: Exception) -> None:
-        """Give up, for this error does not go away."""
+        """Give up, because of an error that does not go away."""
         ...
 
 
-class Pace(Protocol):
-    """What a run needs of the sender; see `Sender`."""
+class Wakes(Protocol):
+    """The sender, as its jobs use it; see `Sender`."""
 
     def wake(self, job: Job, *, rows: bool = True) -> None:
         """Advance a job at once."""
         ...
 
+    def wake_soon(self, job: Job) -> None:
+        """Advance a job as soon as a connection is free."""
+        ...
+
     def notify(self) -> None:
-        """Have those who wait look again."""
+        """Make those who wait look again."""
         ...
 
     def wait(self, until: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait until something is true, `timeout` seconds at most; gives whether it is."""
+        """Wait until something is true, `timeout` seconds at most; return whether it is."""
         ...
 
     @property

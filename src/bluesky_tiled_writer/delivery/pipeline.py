@@ -1,123 +1,178 @@
-"""The parts that a run goes through, put together: documents in, steps to Tiled out."""
+"""The parts that the documents of a run go through, from normalizer to sink."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from event_model import DocumentRouter
-
-from bluesky_tiled_writer.consolidators import PathMap
 from bluesky_tiled_writer.journal import DocumentCopies
 from bluesky_tiled_writer.normalizer import RunNormalizer
-from bluesky_tiled_writer.run import READY_BYTES, Known, RunWriter, Sink, TaskQueue
+from bluesky_tiled_writer.run import CheckHeld, ExecuteStep, Known, RunWriter, Sink, TaskQueue
 from bluesky_tiled_writer.schema import ServerLimits
 
 from .jobs import RunConcurrently, run_sequentially
-from .task_executor import TaskExecutor
+from .settings import Settings
+from .task_executor import Progress, TaskExecutor
+
+NewSink = Callable[[ServerLimits], Sink]
+"""Makes a sink that knows nothing yet of what Tiled holds."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What of the settings of a writer a run depends on; see `TiledWriter`."""
+class Pending:
+    """Rows in memory that are not in Tiled yet, and about how many bytes they take."""
 
-    new_sink: Callable[[ServerLimits], Sink]
-    limits: ServerLimits = field(default_factory=ServerLimits)
-    normalizer: type[DocumentRouter] | None = RunNormalizer
-    patches: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    spec_to_mimetype: Mapping[str, str] = field(default_factory=dict)
-    batch_size: int = 10_000
-    max_array_size: int = 0
-    path_map: PathMap = field(default_factory=lambda: PathMap({}))
+    rows: int = 0
+    nbytes: int = 0
 
 
 class Pipeline:
-    """A run on its way from documents to Tiled; one that failed is replaced by a new one.
+    """The way of a run from documents to Tiled; one that failed is replaced by a new one.
+
+    One thread feeds it, another one delivers.
 
     Parameters
     ----------
     settings : Settings
         Of the writer.
-    on_ready : callable
-        Called when there is enough to store.
+    sink : Sink
+        Executes the steps.
     on_stored : callable
-        Called when the stop document is stored.
-    together : callable, optional
+        Called by the thread that delivers when Tiled has the stop document.
+    run_concurrently : callable, optional
         Calls functions that write to different nodes.
-    max_pending_bytes : int, optional
-        Bytes of rows that may wait. A quarter of them are enough to store, and about as much as
-        there may be beyond them before that is noticed.
-    keeping : DocumentCopies, optional
-        Keeps the documents meanwhile.
-
-    Attributes
-    ----------
-    straight : dict of str to callable
-        By uid of a descriptor, what takes its events where nothing has to be done to them before:
-        `EventBuffer.event`, after which `on_ready` may have to be called. Others go to `feed`.
+    copies : DocumentCopies, optional
+        The copies of the documents outside of Tiled.
     """
 
     def __init__(
         self,
         settings: Settings,
-        on_ready: Callable[[], None],
-        on_stored: Callable[[], None],
+        sink: Sink,
+        on_stored: Callable[[], None] = lambda: None,
         run_concurrently: RunConcurrently = run_sequentially,
-        max_pending_bytes: int | None = None,
         copies: DocumentCopies | None = None,
     ) -> None:
-        self.queue = TaskQueue()
-        self.writer = RunWriter(
-            self.queue,
-            on_ready,
-            limits=settings.limits,
-            batch_size=settings.batch_size,
-            max_array_size=settings.max_array_size,
-            path_map=settings.path_map,
-            ready_bytes=min(READY_BYTES, (max_pending_bytes or 4 * READY_BYTES) // 4),
-        )
-        sink = settings.new_sink(settings.limits)
-        self.delivery = TaskExecutor(sink, self.queue, on_stored, run_concurrently, copies)
-        self.straight: dict[str, Callable[[Any], bool]] = {}
-        self._first: Any = self.writer
-        if settings.normalizer is not None:
-            self._first = settings.normalizer(
-                patches=dict(settings.patches),
-                spec_to_mimetype=dict(settings.spec_to_mimetype),  # type: ignore[call-arg]
-            )
-            self._first.subscribe(self.writer.__call__)  # bound: Python calls it faster
+        self._queue = TaskQueue()
+        self._writer = RunWriter(self._queue, settings.run)
+        self._executor = TaskExecutor(sink, self._queue, on_stored, run_concurrently, copies)
+        # By uid of a descriptor, what takes its events if nothing has to be done to them before.
+        self._direct: dict[str, Callable[[Any], bool]] = {}
+        self._normalizer = settings.new_normalizer()
+        if self._normalizer is None:
+            self._first: Any = self._writer
+        else:
+            self._first = self._normalizer
+            self._normalizer.subscribe(self._writer.__call__)  # bound: Python calls it faster
 
-    def feed(self, name: str, doc: Any) -> None:
-        """Take a document."""
+    # -- documents in ---------------------------------------------------------------------------
+
+    def feed(self, name: str, doc: Any) -> bool:
+        """Take a document.
+
+        Returns
+        -------
+        bool
+            True if a stream has as many rows as should be stored together.
+
+        Raises
+        ------
+        DocumentError
+            If it cannot be stored as it is; nothing of it was.
+        """
+        if name == "event" and (take := self._direct.get(doc["descriptor"])) is not None:
+            return take(doc)  # the short way: this is what a scan waits for
         self._first(name, doc)
         if name == "descriptor":
-            self._go_straight(doc.get("uid"))
+            self._connect(doc.get("uid"))
+        return self._writer.take_ready()
 
-    def _go_straight(self, descriptor: Any) -> None:
-        """Have its events skip a normalizer that does nothing to them; a user's class may look."""
-        first = self._first
-        plain = type(first) is RunNormalizer and first.leaves_alone(descriptor)
-        buffer = self.writer.buffer(descriptor)
-        if buffer is not None and (plain or first is self.writer):
-            self.straight[descriptor] = buffer.event
+    def _connect(self, descriptor: Any) -> None:
+        """Let events skip a normalizer that leaves them alone; subclasses may want to see them."""
+        normalizer = self._normalizer
+        if normalizer is not None and not (
+            type(normalizer) is RunNormalizer and normalizer.leaves_alone(descriptor)
+        ):
+            return
+        if (buffer := self._writer.buffer(descriptor)) is not None:
+            self._direct[descriptor] = buffer.event
+
+    def check_held(self, uid: str, known: Callable[[], Known] | None) -> None:
+        """Compare what Tiled holds with the documents before anything is sent."""
+        self._queue.add(ExecuteStep(CheckHeld(uid, known)))
+
+    def note(self, text: str) -> None:
+        """Add a note to the metadata of the run."""
+        if text not in self._writer.notes:
+            self._writer.notes.append(text)
+
+    def stop_past_normalizer(self, stop: dict[str, Any]) -> None:
+        """Take a stop document that the normalizer has failed on."""
+        self._writer("stop", stop)
+
+    @property
+    def started(self) -> bool:
+        """True if there was a start document."""
+        return self._writer.started
+
+    @property
+    def num_events(self) -> dict[str, int]:
+        """Rows of each stream that came so far."""
+        return self._writer.num_events
+
+    # -- to Tiled -------------------------------------------------------------------------------
+
+    def deliver(self, rows: bool = True) -> None:
+        """Send all that waits now; see `TaskExecutor.deliver`."""
+        self._executor.deliver(rows)
+
+    @property
+    def progress(self) -> Progress:
+        """Counts of what was delivered."""
+        return self._executor.progress
+
+    @property
+    def pending(self) -> Pending:
+        """Rows in memory that are not delivered yet."""
+        return Pending(self._queue.rows, self._queue.nbytes)
+
+    @property
+    def waiting(self) -> bool:
+        """True if there is something to deliver."""
+        return self._queue.waiting
+
+    def clear(self) -> None:
+        """Forget what waits: it will not be delivered from here."""
+        self._queue.clear()
+
+    def forget_rows(self) -> None:
+        """Forget what waits, but not the streams: only the number of rows is wanted."""
+        self._queue.gather()
+        self._queue.forget_tasks()
 
 
 ROWS_AT_ONCE = 50_000
-"""Documents that are counted before what was kept of them is forgotten."""
+"""Documents that are counted before their rows are dropped from memory."""
+
+
+class _NoSink:
+    """Takes no step, because nothing is delivered."""
+
+    def execute(self, step: Any) -> None:
+        raise NotImplementedError
 
 
 def count_rows(documents: Iterable[tuple[str, Any]], settings: Settings) -> Known:
-    """How many rows of each stream the documents of a run make that go through a pipeline."""
-    pipeline = Pipeline(settings, lambda: None, lambda: None)
+    """Count the rows of each stream that the documents of a run make in Tiled."""
+    pipeline = Pipeline(settings, _NoSink())
     stop = None
     for number, (name, doc) in enumerate(documents, 1):
         if name == "stop":
             stop = doc.get("uid")
-        with suppress(Exception):  # it makes no rows then
+        with suppress(Exception):  # a document that is refused makes no rows
             pipeline.feed(name, doc)
         if number % ROWS_AT_ONCE == 0:
-            pipeline.queue.gather()
-            pipeline.queue.forget_tasks()
-    return Known(pipeline.writer.num_events, stop)
+            pipeline.forget_rows()
+    return Known(pipeline.num_events, stop)

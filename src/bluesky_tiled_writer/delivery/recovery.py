@@ -1,28 +1,31 @@
-"""Runs whose process is gone: found by their journals, and stored to their end."""
+"""Recovery: runs whose process is gone are found by their journals, and stored to their end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
 
-from bluesky_tiled_writer.consolidators import PathMap
 from bluesky_tiled_writer.journal import JournalDirectory, JournalFile
 
-from .pipeline import Settings
 from .run_job import RunJob
+from .sender import Sender
+
+SEARCH_AGAIN = 5.0
+"""Seconds until journals are looked for again that belong to runs which have a job now."""
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What became of a run that an earlier process had left.
+    """The outcome for a run that an earlier process had left.
 
     Parameters
     ----------
     uid : str
         Uid of the run.
     stored : bool
-        Whether Tiled has it now, from start to stop.
+        True if Tiled has it now, from start to stop.
     text : str
         What was done, or why it was not.
     """
@@ -32,76 +35,63 @@ class Recovery:
     text: str
 
     @classmethod
-    def of(cls, run: RunJob) -> Recovery:
+    def of(cls, job: RunJob) -> Recovery:
         """Sum up how far the recovery of a run is."""
-        if run.error is not None:
-            return cls(run.uid, False, str(run.error))
-        if not run.stored:
-            return cls(run.uid, False, "not stored yet; it goes on in the background")
-        if run.already_stored:
-            return cls(run.uid, True, "was stored already")
-        if run.interrupted:
-            return cls(run.uid, True, "stored, and stopped, which it never was")
-        return cls(run.uid, True, "stored")
-
-
-def options_of(settings: Settings) -> dict[str, Any]:
-    """What a journal says of the settings, so that another process stores the run alike."""
-    return {
-        "max_array_size": settings.max_array_size,
-        "path_map": settings.path_map.prefixes,
-        "spec_to_mimetype": dict(settings.spec_to_mimetype),
-    }
-
-
-def settings_for(settings: Settings, journal: JournalFile) -> Settings:
-    """The settings of a writer, but for what the journal of a run says."""
-    known = options_of(settings).keys()
-    options = {key: value for key, value in journal.header.options.items() if key in known}
-    if "path_map" in options:
-        options["path_map"] = PathMap(options["path_map"])
-    return replace(settings, **options)
+        if job.life.error is not None:
+            return cls(job.uid, False, str(job.life.error))
+        if not job.life.stored:
+            return cls(job.uid, False, "not stored yet; it goes on in the background")
+        if job.already_stored:
+            return cls(job.uid, True, "was stored already")
+        if job.interrupted:
+            return cls(job.uid, True, "stored, and stopped, which it never was")
+        return cls(job.uid, True, "stored")
 
 
 class OrphanSearch:
-    """A job for the sender: look for journals that nobody owns, once.
+    """Adopts the journals of processes that are gone.
 
     Parameters
     ----------
-    directory : JournalDirectory
-        Where to look.
-    server : str
-        Whose runs.
+    journals : JournalDirectory
+        Where they are.
+    uri : str
+        Address of the container that their runs go to.
+    sender : Sender
+        Searches again later for what cannot be adopted now.
     adopt : callable
-        Gets each journal that was found.
+        Gets each journal; returns True if its run is recovered now, None if it has a job already.
     """
 
     def __init__(
-        self, directory: JournalDirectory, server: str, adopt: Callable[[JournalFile], Any]
+        self,
+        journals: JournalDirectory,
+        uri: str,
+        sender: Sender,
+        adopt: Callable[[JournalFile], bool | None],
     ) -> None:
-        self.over = False
-        self.waiting = True
-        self.progress = 0
-        self._directory = directory
-        self._server = server
+        self._journals = journals
+        self._uri = uri
+        self._sender = sender
         self._adopt = adopt
+        self._one_at_a_time = threading.Lock()  # a second search must not miss what the first has
 
-    def advance(self, rows: bool) -> None:
-        """Look for them."""
-        try:
-            for journal in self._directory.orphans(self._server):
-                self._adopt(journal)
-        finally:
-            self.over, self.waiting = True, False
+    @property
+    def is_empty(self) -> bool:
+        """True if there is no journal at all."""
+        return self._journals.is_empty
 
-    def sync(self) -> None:
-        """Nothing of this job is on the disk."""
-
-    def begin_again(self, error: Exception) -> None:
-        """Nothing of this job can be sent twice."""
-
-    def complete(self) -> None:
-        """Nor is it ever complete before."""
-
-    def set_aside(self, error: Exception) -> None:
-        """What cannot be found now is found by the next process."""
+    def search(self, leave: Collection[Path] = ()) -> set[Path]:
+        """Adopt the journals that have no owner, except for some; return those adopted."""
+        adopted, later = set(), False
+        with self._one_at_a_time:
+            for journal in self._journals.orphans(self._uri):
+                if journal.path in leave:
+                    journal.close()
+                elif (outcome := self._adopt(journal)) is None:
+                    later = True
+                elif outcome:
+                    adopted.add(journal.path)
+        if later:
+            self._sender.call_later(SEARCH_AGAIN, self.search)
+        return adopted

@@ -1,69 +1,42 @@
-"""Which run a document belongs to, and what opens and closes one."""
+"""Which run a document belongs to: start documents name it, others refer to it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from event_model import DocumentNames, DocumentRouter, bulk_datum_to_datum_page
+from event_model import bulk_datum_to_datum_page
 
-from bluesky_tiled_writer.errors import DuplicateRun, InvalidDocument, StorageError
-from bluesky_tiled_writer.journal import Backup
+from bluesky_tiled_writer.errors import (
+    DuplicateRun,
+    InvalidDocument,
+    StorageError,
+    UnknownReference,
+)
 
-from .routes import Routes
 from .run_job import RunJob
-from .run_manager import RunManager
+from .run_manager import IgnoredRun, RunManager
+
+Run = RunJob | IgnoredRun
 
 
-class RunDispatcher(DocumentRouter):
-    """Gives each document to the run that it belongs to.
+class Router:
+    """Gives each document to the job of the run that it belongs to.
 
     Parameters
     ----------
-    store : Store
+    manager : RunManager
         Opens runs, and waits for them.
-    write_through : bool
-        Whether a document is in Tiled when the call returns.
     """
 
-    def __init__(self, store: RunManager, *, write_through: bool) -> None:
-        super().__init__()
-        self._store = store
-        self._take = store.write_through if write_through else RunJob.take
-        self._routes: Routes[RunJob] = Routes()
+    def __init__(self, manager: RunManager) -> None:
+        self._manager = manager
+        self._routes = Routes()
         self._by_descriptor = self._routes.by_descriptor
 
-    def _new_backup(self, uid: str) -> Backup | None:
-        """Where the documents of a run go if they cannot be stored."""
-        return None
-
-    def _on_stored(self, run: RunJob) -> None:
-        """Look at a run that is in Tiled when its stop document returns."""
-
-    def __call__(self, name: str, doc: Any, validate: bool = False) -> tuple[str, Any]:
-        """Store a document.
-
-        Parameters
-        ----------
-        name : str
-            Kind of document: start, descriptor, event, event_page, ..., stop.
-        doc : dict
-            The document; it is not changed, and may change afterwards.
-        validate : bool
-            Accepted for compatibility with `DocumentRouter`.
-        """
-        if name == "event":  # the short way: this is what a scan waits for
-            try:
-                run = self._by_descriptor[doc["descriptor"]]
-            except (KeyError, TypeError):
-                run = self._run_of_descriptor(name, doc)
-            self._take(run, name, doc)
-            return name, doc
-        if name not in DocumentNames.__members__:
-            raise InvalidDocument(
-                f"There is no kind of document called {name!r}.",
-                hint=f"There are {', '.join(DocumentNames.__members__)}.",
-            )
-        return super().__call__(name, doc, validate)
+    def clear(self) -> None:
+        """Forget all runs."""
+        self._routes.clear()
 
     def start(self, doc: Any) -> None:
         """Open a run."""
@@ -75,16 +48,23 @@ class RunDispatcher(DocumentRouter):
                 f"There is a second start document for the run {uid!r}, which is still open.",
                 hint="A uid stands for one run: the documents of the first go on being stored.",
             )
-        run = self._store.open(uid, self._new_backup(uid))
+        run = self._manager.open(uid)
         try:
-            self._take(run, "start", doc)
-        except Exception:  # of the normalizer, too: there is no run without its start
-            self._store.cancel(run)
+            run.take("start", doc)
+        except Exception:  # of the normalizer, too: without its start there is no run
+            if isinstance(run, RunJob):
+                self._manager.cancel(run)
             raise
         self._routes.runs[uid] = run
 
-    def stop(self, doc: Any) -> None:
-        """Store what is left of a run, and close it; waits for that, up to `timeout`."""
+    def stop(self, doc: Any) -> RunJob | None:
+        """Take the stop document of a run, and wait until it is stored.
+
+        Returns
+        -------
+        RunJob or None
+            The job; None for a run that another writer stores.
+        """
         uid = doc.get("run_start")
         run = self._run_of("stop", doc)
         try:
@@ -93,71 +73,134 @@ class RunDispatcher(DocumentRouter):
             self._routes.forget(uid)
             raise
         self._routes.forget(uid)
-        self._store.wait_stored(run)
-        if run.stored:
-            self._on_stored(run)
+        if isinstance(run, IgnoredRun):
+            return None
+        self._manager.wait_stored(run)
+        return run
 
     def descriptor(self, doc: Any) -> None:
         """Open a stream of a run, or update its configuration."""
         run = self._run_of("descriptor", doc)
-        self._take(run, "descriptor", doc)
+        run.take("descriptor", doc)
         self._routes.add_descriptor(doc["uid"], run)
 
-    def event(self, doc: Any) -> Any:
-        """Store an event."""
-        self("event", doc)
+    def event(self, doc: Any) -> None:
+        """Take an event."""
+        try:
+            run = self._by_descriptor[doc["descriptor"]]
+        except (KeyError, TypeError):
+            run = self._run_of_descriptor("event", doc)
+        run.take("event", doc)
 
-    def event_page(self, doc: Any) -> Any:
-        """Store a page of events."""
-        self._take(self._run_of_descriptor("event_page", doc), "event_page", doc)
+    def of_descriptor(self, kind: str, doc: Any) -> None:
+        """Take a document that names its descriptor."""
+        self._run_of_descriptor(kind, doc).take(kind, doc)
+
+    def resource(self, kind: str, doc: Any) -> None:
+        """Take a resource of any age; one that names no run is for all that are open."""
+        self._manager.check_usable()
+        for run in self._routes.add_resource(kind, doc):
+            run.take(kind, doc)
+
+    def of_resource(self, kind: str, doc: Any) -> None:
+        """Take a datum, or a page of them, which names its resource."""
+        self._manager.check_usable()
+        for run in self._routes.of_resource(kind, doc):
+            run.take(kind, doc)
 
     def bulk_events(self, doc: Any) -> None:
-        """Store events as they were grouped before there were pages."""
+        """Take events as they were grouped before there were pages."""
         for events in doc.values():
             for event in events:
-                self("event", event)
-
-    def resource(self, doc: Any) -> None:
-        """Take a resource; one that names no run is for all that are open."""
-        self._take_resource("resource", doc)
-
-    def stream_resource(self, doc: Any) -> None:
-        """Take a stream resource; one that names no run is for all that are open."""
-        self._take_resource("stream_resource", doc)
-
-    def _take_resource(self, kind: str, doc: Any) -> None:
-        self._store.check_usable()
-        for run in self._routes.add_resource(kind, doc):
-            self._take(run, kind, doc)
-
-    def datum(self, doc: Any) -> Any:
-        """Take a datum."""
-        for run in self._runs_of_resource("datum", doc):
-            self._take(run, "datum", doc)
-
-    def datum_page(self, doc: Any) -> None:
-        """Take a page of datums."""
-        for run in self._runs_of_resource("datum_page", doc):
-            self._take(run, "datum_page", doc)
+                self.event(event)
 
     def bulk_datum(self, doc: Any) -> None:
         """Take datums as they were grouped before there were pages."""
-        self.datum_page(bulk_datum_to_datum_page(doc))
+        self.of_resource("datum_page", bulk_datum_to_datum_page(doc))
 
-    def stream_datum(self, doc: Any) -> None:
-        """Take a stream datum."""
-        self._take(self._run_of_descriptor("stream_datum", doc), "stream_datum", doc)
-
-    # -- which run ------------------------------------------------------------------------------
-
-    def _run_of(self, kind: str, doc: Any) -> RunJob:
-        self._store.check_usable()
+    def _run_of(self, kind: str, doc: Any) -> Run:
+        self._manager.check_usable()
         return self._routes.of_run(kind, doc)
 
-    def _run_of_descriptor(self, kind: str, doc: Any) -> RunJob:
-        self._store.check_usable()
+    def _run_of_descriptor(self, kind: str, doc: Any) -> Run:
+        self._manager.check_usable()
         return self._routes.of_descriptor(kind, doc)
 
-    def _runs_of_resource(self, kind: str, doc: Any) -> list[RunJob]:
-        self._store.check_usable()
-        return self._routes.of_resource(kind, doc)
+
+class Routes:
+    """The runs that are open, and the documents that lead to each of them.
+
+    Attributes
+    ----------
+    runs : dict
+        Open runs by uid.
+    by_descriptor : dict
+        The run of each descriptor, by the descriptor's uid.
+    """
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Run] = {}
+        self.by_descriptor: dict[str, Run] = {}
+        self._by_resource: dict[str, list[Run]] = {}
+
+    def add_descriptor(self, uid: str, run: Run) -> None:
+        """Route events of a descriptor to a run."""
+        self.by_descriptor[uid] = run
+        run.links.append(uid)
+
+    def add_resource(self, kind: str, doc: Mapping[str, Any]) -> list[Run]:
+        """Route datums of a resource to its run; to all that are open, if it names none."""
+        runs = [self.of_run(kind, doc)] if doc.get("run_start") else list(self.runs.values())
+        uid = doc.get("uid")
+        if uid is None or type(uid).__hash__ is None:
+            raise InvalidDocument(f"A {kind} document has the uid {uid!r}.", hint="It needs one.")
+        self._by_resource[uid] = runs
+        for run in runs:
+            run.links.append(uid)
+        return runs
+
+    def forget(self, uid: str) -> None:
+        """Forget a run."""
+        run = self.runs.pop(uid)
+        for link in run.links:
+            self.by_descriptor.pop(link, None)
+            self._by_resource.pop(link, None)
+
+    def clear(self) -> None:
+        """Forget all runs."""
+        self.runs.clear()
+        self.by_descriptor.clear()
+        self._by_resource.clear()
+
+    def of_run(self, kind: str, doc: Any) -> Run:
+        """Return the run that a document names."""
+        run: Run = self._follow(self.runs, kind, doc, "run_start")
+        return run
+
+    def of_descriptor(self, kind: str, doc: Any) -> Run:
+        """Return the run of the descriptor that a document names."""
+        run: Run = self._follow(self.by_descriptor, kind, doc, "descriptor")
+        return run
+
+    def of_resource(self, kind: str, doc: Any) -> list[Run]:
+        """Return the runs of the resource that a document names."""
+        runs: list[Run] = self._follow(self._by_resource, kind, doc, "resource")
+        return runs
+
+    def _follow(self, known: Mapping[str, Any], kind: str, doc: Any, field: str) -> Any:
+        try:
+            return known[doc[field]]
+        except (KeyError, TypeError):
+            pass
+        uid = doc.get("uid", doc.get("datum_id")) if isinstance(doc, Mapping) else None
+        if not isinstance(doc, Mapping) or field not in doc:
+            raise InvalidDocument(
+                f"The {kind} document {uid!r} has no {field}.",
+                hint="It tells which run the document belongs to.",
+            )
+        raise UnknownReference(
+            f"The {kind} document {uid!r} refers to the {field} {doc[field]!r}, which belongs to"
+            " no open run.",
+            hint="Subscribe before the run starts; open are"
+            f" {', '.join(sorted(self.runs)) or 'none'}.",
+        )

@@ -1,10 +1,10 @@
-"""One run between its documents and Tiled: on disk first, then on its way through a pipeline."""
+"""The job of one run: its documents go to disk first, then through a pipeline to Tiled."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 from bluesky_tiled_writer.errors import (
@@ -16,125 +16,103 @@ from bluesky_tiled_writer.errors import (
     TiledWriterError,
 )
 from bluesky_tiled_writer.journal import DocumentCopies
-from bluesky_tiled_writer.run import CheckHeld, ExecuteStep, Known, TaskQueue
+from bluesky_tiled_writer.run import Known
 
-from .catch_up import CatchUp, Feed
-from .jobs import Pace
-from .pipeline import Pipeline, Settings
-from .run_lock import Turn
+from .catch_up import CatchUp
+from .jobs import Wakes
+from .pipeline import NewSink, Pending, Pipeline
+from .pipeline_slot import PipelineSlot
+from .run_life import SENDING, RunLife, RunState
+from .settings import Settings
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
-STARTED = 1
-"""Tasks after which a run is in Tiled, and either new there or checked: start, then check."""
-
 MAX_RESTARTS = 5
-"""How often a run begins again because Tiled holds something else than it should."""
+"""Times that a run begins again because Tiled holds other rows than were sent."""
 
-
-_CALLER = Feed.CALLER  # a member is found faster so, and every event of a scan asks
+_TURNING_POINTS = frozenset({"start", "descriptor", "stop"})
 
 
 class RunJob:
-    """A run that is being stored: documents come in by one thread, the sender's sends them.
+    """A run that is being stored: the caller brings its documents, the sender sends them.
 
     Parameters
     ----------
     uid : str
         Uid of the run.
     settings : Settings
-        Of its pipeline.
-    sender : Pace
+        Of the writer.
+    new_sink : callable
+        Makes a sink that knows nothing yet of what Tiled holds.
+    sender : Wakes
         Advances this job.
-    keeping : DocumentCopies
+    copies : DocumentCopies
         Gets every document before anything else.
-    nodes : hashable
-        Stands for the nodes in Tiled that the run is stored in; see `Turn`.
-    max_pending_bytes : int
-        Bytes of rows beyond which they are dropped, since the journal has them; without a journal
-        the caller waits then.
-    timeout : float
-        Seconds that the caller waits then.
     orphan : bool
-        Whether the journal is all that there will be, since the process is gone that wrote it.
+        True if all documents are in the journal, because the process that had them is gone.
     known : callable, optional
-        Tells what documents will come in all, if that is known.
+        Counts the rows of all documents that will come, if they are known beforehand.
 
     Attributes
     ----------
-    stored : bool
-        Whether Tiled has the run to its stop document.
-    error : Exception or None
-        Why the run was set aside.
-    turn : Turn
-        Ends when nothing of it is sent any more.
-    is_orphan : bool
-        Whether its documents come from an earlier process.
+    life : RunLife
+        The state of the run.
+    already_stored : bool
+        True if Tiled held the run before anything was sent.
     taken, delivered : int
         Documents that came, and how many of them are in Tiled.
-    settled : float
-        When these were taken, by the monotonic clock.
+    delivered_at : float
+        When the last of these came, by the monotonic clock.
+    links : list of str
+        Uids of other documents that lead to this run.
     """
 
     def __init__(
         self,
         uid: str,
         settings: Settings,
-        sender: Pace,
+        new_sink: NewSink,
+        sender: Wakes,
         copies: DocumentCopies,
         *,
-        nodes: Hashable = None,
-        max_pending_bytes: int = 64 * 2**20,
-        timeout: float = 30.0,
         orphan: bool = False,
         known: Callable[[], Known] | None = None,
     ) -> None:
         self.uid = uid
-        self.stored = False
-        self.already_stored = False
-        self.over = False
-        self.error: Exception | None = None
-        self.taken = 0
-        self.delivered = 0
-        self.settled = time.monotonic()
-        self.links: list[str] = []  # uids of other documents that lead to this run
-        self._settings = settings
-        self._sender = sender
+        self.life = RunLife(from_journal=orphan)
         self.copies = copies
-        journal = copies.journal
-        self._keep = self._keep_otherwise if journal is None else journal.append
-        self._max_pending = max_pending_bytes
-        self._timeout = timeout
         self.is_orphan = orphan
+        self.already_stored = False
+        self.taken = self.delivered = 0
+        self.delivered_at = time.monotonic()
+        self.links: list[str] = []
+        self._settings = settings
+        self._new_sink = new_sink
+        self._sender = sender
         self._known = known
-        self._feed = Feed.JOURNAL if orphan else Feed.CALLER
-        self._took_stop = False
-        self._from_journal = CatchUp(
-            uid, journal, settings, orphan=orphan, most_bytes=max_pending_bytes
-        )
-        self._abandoned = False
+        self._wake_for_rows = sender.wake_soon if settings.is_live else sender.wake
+        self._keep = self._keep_otherwise if copies.journal is None else copies.journal.append
+        self._catch_up = CatchUp(uid, copies.journal, settings, orphan=orphan)
         self._restarts = 0
-        self.turn = Turn(self, nodes, lambda: sender.wake(self))
-        self._is_ours = False  # whatever Tiled holds of it
-        self._pipeline = self._new_pipeline()
+        self._abandoned = False
+        self._slot = PipelineSlot(self.life, None if orphan else self._new_pipeline())
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.uid!r}, fed by {self._feed.name.lower()}>"
+        return f"<{type(self).__name__} {self.uid!r}, {self.life.state.value}>"
 
     def _new_pipeline(self) -> Pipeline:
         return Pipeline(
             self._settings,
-            self._on_ready,
+            self._new_sink(self._settings.run.limits),
             self._on_stored,
             self._sender.run_concurrently,
-            self._max_pending,
             self.copies,
         )
 
     # -- the caller's thread --------------------------------------------------------------------
 
     def take(self, name: str, doc: Any) -> None:
-        """Take a document: it is on disk when this returns, and on its way.
+        """Take a document: it is on disk, and on its way, when this returns.
 
         Raises
         ------
@@ -146,95 +124,75 @@ class RunJob:
         try:
             self._keep(name, doc)
         except JournalError as error:
-            if self._feed is not Feed.NOTHING:  # which gives up its journal
-                self.copies.lose_journal(error)
-                self._keep = self._keep_otherwise
+            self._on_journal_failure(error)
             self._keep_otherwise(name, doc)
-        # The sender may replace the pipeline at any time, after it has changed the feed.
-        pipeline = self._pipeline
-        if self._feed is _CALLER:
-            if name == "event":  # the short way: this is what a scan waits for
-                if (take := pipeline.straight.get(doc["descriptor"])) is None:
-                    pipeline.feed(name, doc)
-                elif take(doc):
-                    self._on_ready()
-                self.taken += 1
-                return
-            pipeline.feed(name, doc)
+        live = self._slot.live  # once: the sender may set it aside, or begin again, at any time
+        if live is not None:
+            if live.feed(name, doc):
+                self._on_ready(live)
             if name == "start":
-                pipeline.queue.add(ExecuteStep(CheckHeld(self.uid, self._known)))
-        elif self.copies.journal_failure is not None and self.behind:
-            self._keep_beyond(name, doc)
+                live.check_held(self.uid, self._known)
         self.taken += 1
-        if name == "stop":
-            self._took_stop = True
-        if name in ("start", "descriptor", "stop"):
+        if name in _TURNING_POINTS:
+            if name == "stop":
+                self.life.stop()
             self._sender.wake(self, rows=name == "stop")
 
+    def _on_journal_failure(self, error: JournalError) -> None:
+        """Go on from memory; a run that is behind has no memory, and is set aside."""
+        self._keep = self._keep_otherwise
+        if self.life.finished or self.life.stored:
+            return  # the journal was removed, or released
+        with self.life.lock:  # the sender decides by the journal whether it may begin again
+            behind = self.life.behind
+            news = self.copies.lose_journal(error)
+        if behind:
+            self.set_aside(
+                NotStored(
+                    f"Run {self.uid!r} was being stored from its journal, which failed: {error}",
+                    hint="What came until then is in the journal; what comes now is not stored.",
+                )
+            )
+        elif news:
+            self.copies.log_lost_journal(error)
+
     def _keep_otherwise(self, name: str, doc: Any) -> None:
-        if not self.copies.keep_for_backup(name, doc) and self.error is not None:
-            self._took_stop = self._took_stop or name == "stop"
-            raise self.error
+        if not self.copies.copy_for_backup(name, doc) and self.life.error is not None:
+            if name == "stop":
+                self.life.stop()
+                self._sender.wake(self)
+            raise self.life.error
 
-    def _keep_beyond(self, name: str, doc: Any) -> None:
-        self._from_journal.keep_beyond(name, doc)
-        if self._from_journal.overfull:
-            self._hold_up(lambda: not self._from_journal.overfull)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether there was a stop document, in a call or in the journal of an orphan."""
-        return self._took_stop or self._from_journal.stopped
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether there never was one, and it had to be made."""
-        return self._from_journal.interrupted
-
-    @property
-    def behind(self) -> bool:
-        """Whether rows were dropped from memory, and come from the journal."""
-        return self._feed in (Feed.ANEW, Feed.JOURNAL)
-
-    @property
-    def queue(self) -> TaskQueue:
-        """What is in memory and not stored yet."""
-        return self._pipeline.queue
-
-    @property
-    def rows_stored(self) -> int:
-        """Rows that were sent."""
-        return self._pipeline.delivery.rows
-
-    def back_up(self, why: Exception | None) -> None:
-        """Put the documents into the backup, if there is one."""
-        self.copies.back_up(self.error or why or NotStored("it is not stored yet"))
-
-    def _on_ready(self) -> None:
-        """See `RunWriter`: in this thread while the caller feeds the pipeline."""
-        if self._feed is not Feed.CALLER:
-            return
-        queue = self.queue
-        if queue.nbytes > self._max_pending:
+    def _on_ready(self, live: Pipeline) -> None:
+        most = self._settings.max_pending_bytes
+        if live.pending.nbytes > most:
             if self.copies.journaled:
                 self._fall_behind()
                 return
-            self._hold_up(lambda: queue.nbytes <= self._max_pending)
-        self._sender.wake(self)
+            self._wait_for_room(live, most)
+        self._wake_for_rows(self)
 
     def _fall_behind(self) -> None:
-        self._feed = Feed.ANEW
-        self.queue.clear()
+        """Drop rows from memory, because the journal has them."""
+        with self.life.lock:
+            if not self.life.fall_behind():
+                return
+            self._slot.drop(keep_rows=False)
+        self._sender.wake(self)
         logger.warning(
             "Run %s: Tiled takes rows more slowly than they come. They are kept on disk, and"
             " stored from there.",
             self.uid,
         )
 
-    def _hold_up(self, has_room: Callable[[], bool]) -> None:
-        """Wait for room in memory: there is no other place."""
+    def _wait_for_room(self, live: Pipeline, most: int) -> None:
+        """Wait until the rows fit into memory, where they have no other place."""
         self._sender.wake(self)
-        if not self._sender.wait(lambda: has_room() or self.error is not None, self._timeout):
+
+        def has_room() -> bool:
+            return live.pending.nbytes <= most or self.life.error is not None
+
+        if not self._sender.wait(has_room, self._settings.timeout):
             self.set_aside(
                 NotStored(
                     f"Run {self.uid!r}: as much waits to be stored as memory may take.",
@@ -242,130 +200,174 @@ class RunJob:
                     " (max_pending_bytes=...).",
                 )
             )
-        if self.error is not None and self.copies.must_tell:
-            raise self.error
+        if self.life.error is not None and self.copies.must_tell_caller:
+            raise self.life.error
+
+    def back_up(self, why: Exception | None) -> None:
+        """Write the documents to the backup, if there is one."""
+        self.copies.back_up(self.life.error or why or NotStored("it is not stored yet"))
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: refuse documents, and leave the journal to the parent."""
+        self._keep = self._refuse
+        if self.copies.journal is not None:
+            self.copies.journal.leave_to_parent()
+
+    def _refuse(self, name: str, doc: Any) -> None:
+        raise StorageError(
+            f"Run {self.uid!r} belongs to the process from which this one was forked.",
+            hint="Make a client and a TiledWriter in each process.",
+        )
+
+    # -- any thread -----------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> Pending:
+        """Rows in memory that are not in Tiled yet."""
+        return self._slot.pending
+
+    @property
+    def rows_stored(self) -> int:
+        """Rows that were sent."""
+        return self._slot.rows
+
+    @property
+    def interrupted(self) -> bool:
+        """True if the run had no stop document, and one was made."""
+        return self._catch_up.interrupted
 
     # -- the sender's thread --------------------------------------------------------------------
 
     @property
     def progress(self) -> int:
-        """How far it got."""
-        return self._pipeline.delivery.tasks + self._pipeline.delivery.detours
+        """A number that grows with what was sent."""
+        return self._slot.progress
 
     @property
-    def at_rest(self) -> bool:
-        """Whether nothing of it is sent any more."""
-        return self.turn.ended
+    def finished(self) -> bool:
+        """True if there will never be anything to send again."""
+        return self.life.finished
 
     @property
     def waiting(self) -> bool:
-        """Whether there is anything to send."""
-        if not self.turn.come:
+        """True if there is something to send."""
+        if self.life.state not in SENDING:
             return False
-        if self._feed is Feed.JOURNAL:
-            return self._unread or self.queue.waiting
-        return self._feed is Feed.ANEW or self.queue.waiting
+        if self._slot.waiting:
+            return True
+        return self.life.behind and not self.life.stored and self._has_unread
 
     @property
-    def _unread(self) -> bool:
-        if self.is_orphan and not self.stored:
-            return True
-        return self._from_journal.unread
+    def _has_unread(self) -> bool:
+        return self._slot.current is None or self.is_orphan or self._catch_up.unread
 
     def advance(self, rows: bool = True) -> None:
-        """Send what waits; see `Job`. It goes to Tiled when it is on the disk, not before."""
-        if self._feed is Feed.NOTHING:
-            self.delivered = self.taken
-            if self.stopped or self._abandoned:
-                self.let_go()
-            return
-        if not self.turn.come:
+        """Send what waits, once it is on disk; see `Job`."""
+        state = self.life.state  # once: a stop document may come at any time
+        if state is RunState.PAUSED:
             self.sync()
             if self._abandoned:
-                self.let_go()
+                self.release()
             return
-        taken = self.taken
-        now = time.monotonic()
-        if self._feed is Feed.ANEW:
-            self._is_ours |= self._pipeline.delivery.tasks > STARTED
-            self._from_journal.rewind(check=not self._is_ours)
-            self._pipeline = self._new_pipeline()
-            self._feed = Feed.JOURNAL
-        if self._feed is Feed.JOURNAL:
-            self._read_journal()
+        if state not in SENDING or (state is RunState.STORED and self._slot.current is None):
+            self._advance_to_the_end()
+            return
+        taken, now = self.taken, time.monotonic()
+        pipeline = self._current_pipeline()
+        if pipeline is None:
+            return
+        if self.life.behind:
+            self._catch_up.read_into(pipeline)
+            self._check_stop(pipeline)
         else:
-            self._pipeline.delivery.deliver(rows)
-        if rows:
-            self.delivered, self.settled = taken, now
-        if self._pipeline.delivery.closed:
+            pipeline.deliver(rows)
+        with self.life.lock:  # the caller may have dropped rows of it meanwhile
+            if rows and self._slot.current is pipeline:
+                self.delivered, self.delivered_at = taken, now
+        if pipeline.progress.closed or (self.life.stored and self._slot.current is not pipeline):
             self._end()
         elif self._abandoned and not self.waiting:
-            self.let_go()
+            self.release()
 
-    def _read_journal(self) -> None:
-        self._from_journal.read_into(self._pipeline)
-        if self.stopped and not self._unread and not self._pipeline.delivery.closed:
+    def _advance_to_the_end(self) -> None:
+        """Do what is left for a run of which nothing is sent any more."""
+        self.delivered = self.taken
+        if self.life.has_stop or self._abandoned:
+            if not self.life.close():
+                self.release()
+            self._sender.notify()
+
+    def _current_pipeline(self) -> Pipeline | None:
+        """Return the pipeline to deliver from; a new one if the last one was dropped."""
+        if self._slot.current is not None:
+            return self._slot.current
+        self._catch_up.rewind(check=not self._slot.is_checked)
+        return self._slot.renew(self._new_pipeline())
+
+    def _check_stop(self, pipeline: Pipeline) -> None:
+        unread = self.is_orphan or self._catch_up.unread
+        if self.life.has_stop and not unread and not pipeline.progress.closed:
             raise InvalidDocument(
                 f"The stop document of run {self.uid!r} could not be processed.",
                 hint="All else is stored; the log says what is wrong with it.",
             )
 
     def sync(self) -> None:
-        """Have what was taken be on the disk."""
+        """Flush the journal to disk."""
         self.copies.sync()
 
     def _on_stored(self) -> None:
-        self.stored = True
+        self.life.store()
         self._sender.notify()
 
     def _end(self) -> None:
-        self._forget_rows()
-        self.delivered = self.taken
-        self.copies.done(incomplete=self._from_journal.lost)
-        if self.stopped or self.is_orphan:
-            self._rest()
-
-    def _rest(self) -> None:
-        self.over = True
-        self.turn.end()
-
-    def _forget_rows(self) -> None:
-        self._feed = Feed.NOTHING
-        self.queue.clear()
-        self._from_journal.beyond.clear()
+        with self.life.lock:
+            self._slot.drop(keep_rows=True)
+            self.delivered = self.taken
+        self.copies.remove(incomplete=self._catch_up.lost)
+        if self.life.has_stop or self.is_orphan:
+            self.life.close()
+        self._sender.notify()
 
     # -- what the sender decides ----------------------------------------------------------------
 
     def begin_again(self, error: StorageError) -> None:
-        """Send the run once more from its first document, leaving out what Tiled holds."""
+        """Send the run once more from its first document, without what Tiled holds."""
         self._restarts += 1
-        too_few = isinstance(error, DocumentsIncomplete)
-        no_more = too_few and self._feed is Feed.JOURNAL and self.stopped
-        if not self.copies.journaled or no_more or self._restarts > MAX_RESTARTS:
+        incomplete = isinstance(error, DocumentsIncomplete)
+        final = incomplete and self.life.behind and self.life.has_stop
+        with self.life.lock:
+            again = self.copies.journaled and not final and self._restarts <= MAX_RESTARTS
+            if again and self.life.fall_behind():
+                if incomplete:
+                    self.life.pause()  # only all of the documents can be compared with those rows
+                self._slot.drop(keep_rows=False)
+        if not again:
             self.set_aside(error)
-            return
-        self.turn.until_stop = too_few
-        self._feed = Feed.ANEW
 
     def complete(self) -> None:
         """Take note that Tiled holds the run from start to stop."""
         logger.info("Run %s is already stored; nothing was sent.", self.uid)
-        self.stored = self.already_stored = True
+        self.already_stored = True
+        self.life.store()
         self._end()
 
     def set_aside(self, error: Exception) -> None:
-        """Give the run up, but for its journal, because of an error that does not go away."""
-        if self.stored:
+        """Give the run up, except for its journal, because of an error that does not go away."""
+        with self.life.lock:
+            stored = self.life.stored
+            if not stored:
+                if not self.life.set_aside(error):
+                    return
+                self._slot.drop(keep_rows=True)
+        if stored:
             logger.warning(
-                "Run %s is stored, but who follows it live was not told of its end: %s",
+                "Run %s is stored, but its live subscribers were not told of its end: %s",
                 self.uid,
                 error,
             )
             self._end()
             return
-        self.error = error
-        self._forget_rows()
-        self.turn.end()
         logger.error(
             "Run %s was set aside: %s %s",
             self.uid,
@@ -373,23 +375,25 @@ class RunJob:
             self.copies,
             exc_info=None if isinstance(error, TiledWriterError) else error,
         )
-        if self.stopped or self.copies.journal is None:
+        if self.life.has_stop or self.copies.journal is None:
             self.back_up(error)
-        if self.stopped or self.is_orphan:
-            self.let_go()
+        if self.life.has_stop:
+            self.release()
         self._sender.notify()
 
     def abandon(self) -> None:
-        """Send what there is of a run that nobody will ever stop, then leave its journal."""
+        """Send what there is of a run that will never be stopped, then release its journal."""
         self._abandoned = True
         self._sender.wake(self)
 
     def cancel(self) -> None:
-        """Forget a run whose start document was not taken."""
-        self._took_stop = True
-        self._end()
+        """Forget a run whose start document was refused."""
+        with self.life.lock:
+            self.life.cancel()
+            self._slot.drop(keep_rows=False)
+        self.copies.remove(incomplete=False)
 
-    def let_go(self) -> None:
-        """Leave what is not stored to whoever finds the journal."""
-        self.copies.let_go()
-        self._rest()
+    def release(self) -> None:
+        """Leave what is not stored to the process that finds the journal."""
+        if self.life.release():
+            self.copies.release()

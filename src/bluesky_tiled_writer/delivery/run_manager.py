@@ -1,30 +1,60 @@
-"""The runs of a writer on their way to Tiled: opened, waited for, recovered, counted."""
+"""The runs of a writer on their way to Tiled: opened, waited for, recovered, forgotten."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from bluesky_tiled_writer.errors import DuplicateRun, JournalError, NotStored, StorageError
-from bluesky_tiled_writer.journal import Backup, DocumentCopies, JournalDirectory, JournalFile
+from bluesky_tiled_writer.errors import DuplicateRun, JournalError, StorageError
+from bluesky_tiled_writer.journal import DocumentCopies, JournalDirectory, JournalFile
 from bluesky_tiled_writer.run import Known
 
-from .jobs import Job
-from .pipeline import Settings, count_rows
-from .recovery import OrphanSearch, Recovery, options_of, settings_for
+from . import process
+from .pipeline import NewSink, count_rows
+from .process import Owner
+from .recovery import OrphanSearch, Recovery
 from .run_job import RunJob
-from .run_lock import under_way
+from .run_life import RunState
 from .sender import Sender
-from .status import State, Status
+from .settings import Settings
+from .status import Status
+from .waiting import wait_closed, wait_delivered, wait_stored
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
-PATIENCE = 1.0
-"""Seconds that write-through waits for a server that answers slowly, before it waits no more."""
+
+@dataclass(frozen=True)
+class Destination:
+    """The container in Tiled that gets the runs.
+
+    Parameters
+    ----------
+    uri : str
+        Its address, by which journals are found again.
+    app : hashable, optional
+        Tells apps in this process apart, since all of them have one address.
+    """
+
+    uri: str
+    app: Hashable = None
+
+
+class IgnoredRun:
+    """A run that another writer of this process stores: its documents are not needed here."""
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.links: list[str] = []
+
+    def take(self, name: str, doc: Any) -> None:
+        """Ignore a document."""
 
 
 class RunManager:
@@ -33,49 +63,40 @@ class RunManager:
     Parameters
     ----------
     settings : Settings
-        Of the runs.
+        Of the writer.
+    new_sink : callable
+        Makes a sink for a run.
     sender : Sender
-        Advances them.
-    server : str
-        Identity of the place in Tiled that gets them.
-    place : hashable, optional
-        The same, if it takes more to tell places apart within this process.
+        Advances the jobs.
+    destination : Destination
+        The container in Tiled that gets the runs.
     journals : JournalDirectory, optional
-        Where documents are kept until they are stored.
-    timeout : float
-        Seconds that anybody waits, unless they say otherwise.
-    max_pending_bytes : int
-        Bytes of rows of a run in memory; see `Pipeline`.
-    to_the_end : bool
-        Whether a run is waited for until all is done, and not only until it can be read.
+        Has a journal for each run.
     """
 
     def __init__(
         self,
         settings: Settings,
+        new_sink: NewSink,
         sender: Sender,
-        server: str,
-        *,
-        place: Hashable = None,
+        destination: Destination,
         journals: JournalDirectory | None,
-        timeout: float,
-        max_pending_bytes: int,
-        to_the_end: bool = False,
     ) -> None:
-        self.server = server
-        self._place = (server, place)
         self._settings = settings
+        self._new_sink = new_sink
         self._sender = sender
+        self._destination = destination
         self._journals = journals
-        self._timeout = timeout
-        self._max_pending = max_pending_bytes
-        self._to_the_end = to_the_end
-        self._runs: list[RunJob] = []
-        self._known: dict[str, Callable[[], Known]] = {}
+        self._lock = threading.Lock()  # guards the jobs; held to look, never across I/O
+        self._jobs: list[RunJob] = []
         self._rows_of_forgotten = 0
-        self._stalled = False
-        self._closed = False
-        self._told_of_another = False
+        self._announced: dict[str, Callable[[], Known]] = {}
+        self._closed = self._dropped = False
+        self._told_of_ignored = False
+        self._orphans = None
+        if journals is not None:
+            self._orphans = OrphanSearch(journals, destination.uri, sender, self._adopt)
+        process.register(self)
 
     # -- runs -----------------------------------------------------------------------------------
 
@@ -88,89 +109,76 @@ class RunManager:
     def _check_process(self) -> None:
         if not self._sender.of_this_process:
             raise StorageError(
-                "This TiledWriter belongs to another process, from which this one was forked off.",
+                "This TiledWriter belongs to the process from which this one was forked.",
                 hint="Make a client and a TiledWriter in each process.",
             )
 
-    def open(self, uid: str, backup: Backup | None) -> RunJob:
-        """Begin a run.
+    def open(self, uid: str) -> RunJob | IgnoredRun:
+        """Open a run.
+
+        Returns
+        -------
+        RunJob or IgnoredRun
+            The latter if another writer of this process has the run.
 
         Raises
         ------
         DuplicateRun
-            If it is on its way through another writer of this process, and there is no place to
-            wait for that.
+            If the run is being recovered from its journal.
         """
         self.check_usable()
         self._forget_stored()
-        journal, failure = self._new_journal(uid)
-        copies = DocumentCopies(uid, journal, failure, backup, in_file=uid in self._known)
-        self._look_for_another(uid, copies)
-        run = RunJob(
+        with process.opening((self._destination, uid)) as owner:
+            if owner in (Owner.OPEN, Owner.STOPPED):
+                if owner is Owner.OPEN:
+                    self._tell_of_ignored(uid)
+                return IgnoredRun(uid)
+            if owner is Owner.RECOVERING:
+                raise DuplicateRun(
+                    f"The run {uid!r} is being stored from the journal of an earlier process.",
+                    hint="Send it again when that is done: TiledWriter.recover() waits for it.",
+                )
+            journal, failure = self._new_journal(uid)
+            copies = DocumentCopies(
+                uid,
+                journal,
+                failure,
+                self._settings.new_backup(uid),
+                in_file=uid in self._announced,
+            )
+            known = self._announced.pop(uid, None)
+            return self._add(
+                RunJob(uid, self._settings, self._new_sink, self._sender, copies, known=known)
+            )
+
+    def _tell_of_ignored(self, uid: str) -> None:
+        if self._told_of_ignored:
+            return
+        self._told_of_ignored = True
+        logger.warning(
+            "Run %s is already being stored by another TiledWriter of this process, to %s. This"
+            " one ignores it, and all others that come twice. Is one subscribed twice?",
             uid,
-            self._settings,
-            self._sender,
-            copies,
-            nodes=self._nodes(uid),
-            max_pending_bytes=self._max_pending,
-            timeout=self._timeout,
-            known=self._known.pop(uid, None),
+            self._destination.uri,
         )
-        self._add(run)
-        return run
 
     def announce(self, uid: str, documents: Callable[[], Iterable[tuple[str, Any]]]) -> None:
-        """Know all documents of a run before it is opened, in case that Tiled holds some of it."""
-        self._known[uid] = lambda: self.count(documents)
+        """Know all documents of a run before its start, in case that Tiled holds some of it."""
+        self._announced[uid] = lambda: count_rows(documents(), self._settings)
 
-    def count(self, documents: Callable[[], Iterable[tuple[str, Any]]]) -> Known:
-        """What documents of a run give."""
-        return count_rows(documents(), self._settings)
-
-    def cancel(self, run: RunJob) -> None:
-        """Forget a run whose start document was not taken."""
-        run.cancel()
-        self._runs.remove(run)
-        self._sender.wake(run)
-
-    def _add(self, run: RunJob) -> None:
-        for earlier in list(self._runs):
-            if earlier.uid == run.uid and earlier.over:  # set aside, or done
-                self._forget(earlier)
-        run.turn.line_up()
-        self._runs.append(run)
-        self._sender.add(run)
-
-    def _nodes(self, uid: str) -> Hashable:
-        """What stands for the nodes of a run."""
-        return (self._place, uid)
-
-    def _look_for_another(self, uid: str, copies: DocumentCopies) -> None:
-        """See whether a run goes on in another writer of this process, which people should know."""
-        if all(turn.complete for turn in under_way(self._nodes(uid))):
-            return
-        if copies.must_vouch:
-            raise DuplicateRun(
-                f"The run {uid!r} is on its way through another TiledWriter of this process to"
-                f" {self.server}.",
-                hint="Is one subscribed twice? Unsubscribe this one, or let it have a journal to"
-                " wait in.",
-            )
-        if self._told_of_another:
-            return
-        self._told_of_another = True
-        logger.warning(
-            "Run %s is on its way through another TiledWriter of this process to %s. Is one"
-            " subscribed twice? This one waits, then looks whether anything is missing.",
-            uid,
-            self.server,
-        )
+    def cancel(self, job: RunJob) -> None:
+        """Forget a run whose start document was refused."""
+        job.cancel()
+        with self._lock:
+            self._jobs.remove(job)
+        self._sender.wake(job)
 
     def _new_journal(self, uid: str) -> tuple[JournalFile | None, JournalError | None]:
         if self._journals is None:
             return None, None
+        options = self._settings.journal_options()
         try:
-            return self._journals.create(uid, self.server, options_of(self._settings)), None
+            return self._journals.create(uid, self._destination.uri, options), None
         except JournalError as error:
             logger.error(
                 "Run %s has no journal, and goes on from memory, which the end of this process"
@@ -180,154 +188,92 @@ class RunManager:
             )
             return None, error
 
+    def _add(self, job: RunJob) -> RunJob:
+        with self._lock:
+            for earlier in [other for other in self._jobs if other.uid == job.uid]:
+                if earlier.finished:  # set aside, or stored
+                    self._forget(earlier)
+            self._jobs.append(job)
+        self._sender.add(job)
+        return job
+
     def _forget_stored(self) -> None:
-        for run in list(self._runs):
-            if run.over and run.error is None:
-                self._forget(run)
+        with self._lock:
+            for job in list(self._jobs):
+                if job.finished and job.life.error is None:
+                    self._forget(job)
 
-    def _forget(self, run: RunJob) -> None:
-        self._rows_of_forgotten += run.rows_stored
-        self._runs.remove(run)
-
-    def write_through(self, run: RunJob, name: str, doc: Any) -> None:
-        """Take a document of a run, and wait until it is in Tiled."""
-        run.take(name, doc)
-        target = run.taken
-        self._sender.wake(run)
-        if run.copies.must_vouch:
-            self._wait_or_tell(run, lambda: run.delivered >= target)
-            return
-        if not run.turn.come or (self._stalled and run.delivered < target - 1):
-            return  # not for another run, nor for a server that is slow or down
-        self._sender.wait(
-            lambda: run.delivered >= target or run.error is not None or self._sender.down, PATIENCE
-        )
-        self._stalled = run.delivered < target
-
-    def wait_stored(self, run: RunJob) -> None:
-        """Wait until a run is stored, or it is known that it cannot be soon."""
-        if self._timeout > 0 and run.copies.must_vouch:
-            self._wait_or_tell(run, lambda: self._is_stored(run))
-            return
-        # Whoever waited for the turn of another run has waited long enough.
-        self._sender.wait(
-            lambda: (
-                self._is_stored(run)
-                or run.error is not None
-                or self._sender.down
-                or not run.turn.is_near
-            ),
-            max(0.0, self._timeout),
-        )
-        if run.error is not None:
-            run.back_up(run.error)
-            if run.copies.must_tell:
-                raise run.error
-        elif not run.stored and self._timeout > 0:
-            run.back_up(self._sender.last_error)
-            where = "its journal" if run.copies.journaled else "memory"
-            logger.warning("Run %s is not in Tiled yet; it waits in %s.", run.uid, where)
-
-    def _is_stored(self, run: RunJob) -> bool:
-        return run.over if self._to_the_end else run.stored
-
-    def _wait_or_tell(self, run: RunJob, done: Callable[[], bool]) -> None:
-        """Wait for what only this call can vouch for."""
-        self._sender.wait(lambda: done() or run.error is not None, self._timeout)
-        if run.error is not None:
-            raise run.error
-        if not done():
-            raise NotStored(
-                f"Run {run.uid!r} was not stored within {self._timeout} s.",
-                hint="It goes on in the background; the end of this process would lose it."
-                " Let TiledWriter have a journal (journal_directory=...).",
-            ) from self._sender.last_error
-
-    # -- all of them ----------------------------------------------------------------------------
+    def _forget(self, job: RunJob) -> None:
+        self._rows_of_forgotten += job.rows_stored
+        self._jobs.remove(job)
 
     @property
-    def status(self) -> Status:
-        """See `TiledWriter.status`."""
-        runs = list(self._runs)
-        waiting = [run for run in runs if not run.at_rest]
-        unsettled = [run.settled for run in waiting if run.delivered < run.taken]
-        aside = {run.uid: str(run.error) for run in runs if run.error is not None}
-        rows = sum(run.queue.rows for run in waiting)
-        state: State = "writing" if unsettled or rows else "idle"
-        if any(run.behind and not run.is_orphan for run in waiting):
-            state = "behind"
-        if self._sender.down or aside or any(run.copies.journal_failure for run in waiting):
-            state = "degraded"
-        return Status(
-            state=state,
-            runs=len(waiting),
-            pending_rows=rows,
-            pending_bytes=sum(run.queue.nbytes for run in waiting),
-            oldest=time.monotonic() - min(unsettled) if unsettled else 0.0,
-            rows_stored=self._rows_of_forgotten + sum(run.rows_stored for run in runs),
-            server_down=self._sender.down,
-            set_aside=aside,
-            last_error=self._sender.last_error,
-        )
+    def jobs(self) -> list[RunJob]:
+        """The jobs that are not forgotten."""
+        with self._lock:
+            return list(self._jobs)
+
+    # -- waiting --------------------------------------------------------------------------------
+
+    def wait_stored(self, job: RunJob) -> None:
+        """Wait until a run is stored; see `waiting.wait_stored`."""
+        wait_stored(job, self._sender, self._settings)
 
     def flush(self, timeout: float | None) -> bool:
         """See `TiledWriter.flush`."""
         self._check_process()
-        targets = [(run, run.taken) for run in list(self._runs)]
-        for run, _ in targets:
-            self._sender.wake(run)
-
-        def done(run: RunJob, target: int) -> bool:
-            if run.error is not None:
-                return True
-            return run.delivered >= target and (run.over or not run.stopped)
-
-        self._sender.wait(
-            lambda: all(
-                run.turn.waits_for_documents or done(run, target) for run, target in targets
-            ),
-            self._timeout if timeout is None else timeout,
+        return wait_delivered(
+            self.jobs, self._sender, self._settings.timeout if timeout is None else timeout
         )
-        return all(done(run, target) for run, target in targets)
 
     def wait_for(self, uid: str, timeout: float | None) -> bool:
         """See `TiledWriter.wait_for`."""
         self._check_process()
-        run = next((run for run in reversed(self._runs) if run.uid == uid), None)
-        if run is None:
+        job = next((job for job in reversed(self.jobs) if job.uid == uid), None)
+        if job is None:
             return True
-        done = self._sender.wait(lambda: run.at_rest, self._timeout if timeout is None else timeout)
-        if run.error is not None:
-            raise run.error
-        return done and run.stored  # it is over, too, when it was left to another process
+        return wait_closed(
+            job, self._sender, self._settings.timeout if timeout is None else timeout
+        )
 
-    def leave_to_parent(self) -> None:
-        """In a child process: forget the runs, and their locks that nobody may ever release."""
-        self._runs.clear()
+    @property
+    def status(self) -> Status:
+        """See `TiledWriter.status`."""
+        with self._lock:
+            jobs, rows_before = list(self._jobs), self._rows_of_forgotten
+        return Status.of(
+            jobs,
+            rows_before=rows_before,
+            server_down=self._sender.down,
+            last_error=self._sender.last_error,
+        )
+
+    # -- the end --------------------------------------------------------------------------------
 
     def close(self, timeout: float | None) -> bool:
         """See `TiledWriter.close`."""
         if not self._sender.of_this_process:
             return False
-        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+        deadline = time.monotonic() + (self._settings.timeout if timeout is None else timeout)
         done = self.flush(max(0.0, deadline - time.monotonic()))
         self._closed = True
         if self._sender.close(max(0.5, deadline - time.monotonic())):
-            for run in list(self._runs):
-                if not run.stored:
-                    run.back_up(self._sender.last_error)
-                if not run.over:
-                    run.let_go()
+            for job in self.jobs:
+                if not job.life.stored:
+                    job.back_up(self._sender.last_error)
+                job.release()
+        process.unregister(self)
         return done
 
     def drop(self) -> None:
-        """See to what is left when nobody refers to the writer any more."""
+        """See to what is left when the writer is gone."""
         if self._closed or not self._sender.of_this_process:
             return
-        runs = [run for run in self._runs if not run.over]
-        lost = [run.uid for run in runs if run.waiting and not run.stopped]
-        for run in runs:
-            run.abandon()
+        self._dropped = True
+        jobs = [job for job in self.jobs if not job.finished]
+        lost = [job.uid for job in jobs if job.waiting and not job.life.has_stop]
+        for job in jobs:
+            job.abandon()
         if lost:
             warnings.warn(
                 f"A TiledWriter was dropped with rows of open runs: {', '.join(lost)}. Call"
@@ -336,58 +282,91 @@ class RunManager:
                 stacklevel=2,
             )
 
+    # -- for the process ------------------------------------------------------------------------
+
+    @property
+    def unused(self) -> bool:
+        """True if the writer is gone, and nothing is left to send."""
+        return self._dropped and not self._sender.at_work
+
+    def owns(self, run: Hashable) -> Owner:
+        """Return what job there is for a run, if any."""
+        for job in self.jobs:
+            given_up = job.finished or job.life.state is RunState.SET_ASIDE
+            if (self._destination, job.uid) != run or given_up:
+                continue
+            if job.is_orphan:
+                return Owner.RECOVERING
+            return Owner.STOPPED if job.life.has_stop else Owner.OPEN
+        return Owner.NONE
+
+    def finish(self) -> None:
+        """Send what waits, because the interpreter ends."""
+        if self._sender.of_this_process and self._sender.at_work:
+            self._sender.finish()
+
+    def leave_to_parent(self) -> None:
+        """Forget everything in a forked child, without taking a lock."""
+        for job in self._jobs:
+            job.leave_to_parent()
+        self._jobs, self._lock = [], threading.Lock()
+
     # -- runs of processes that are gone --------------------------------------------------------
 
     def recover_soon(self) -> None:
-        """Have the sender look for runs that other processes left, if there is any journal."""
-        if self._journals is not None and not self._journals.is_empty:
-            self._sender.add(OrphanSearch(self._journals, self.server, self._adopt))
+        """Let the sender look for runs that other processes left, if there is any journal."""
+        if self._orphans is not None and not self._orphans.is_empty:
+            self._sender.call_later(self._settings.flush_interval, self._orphans.search)
 
     def recover(self, timeout: float | None) -> list[Recovery]:
         """See `TiledWriter.recover`."""
         self.check_usable()
-        if self._journals is None:
+        if self._orphans is None:
             raise StorageError(
                 "There is no journal to recover runs from.", hint="Give a journal_directory."
             )
         deadline = None if timeout is None else time.monotonic() + timeout
 
-        def left() -> float | None:
-            return None if deadline is None else max(0.0, deadline - time.monotonic())
+        def wait(until: Callable[[], bool]) -> None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._sender.wait(until, left)
 
-        for search in self._searches:
-            self._sender.wake(search)
-        self._sender.wait(lambda: not self._searches, left())
-        # Those set aside let go of their journals in the sender's thread.
-        aside = [run for run in self._runs if run.error is not None and run.stopped]
-        self._sender.wait(lambda: all(run.over for run in aside), left())
-        for journal in self._journals.orphans(self.server):
-            self._adopt(journal)
-        runs = [run for run in list(self._runs) if run.is_orphan]
-        self._sender.wait(
-            lambda: all(run.at_rest or run.turn.waits_for_documents for run in runs), left()
-        )
-        recoveries = [Recovery.of(run) for run in runs]
+        # Those set aside release their journals in the sender's thread.
+        aside = [job for job in self.jobs if job.life.error is not None and job.life.has_stop]
+        wait(lambda: all(job.finished for job in aside))
+        tried: set[Path] = set()
+        while adopted := self._orphans.search(leave=tried):
+            tried |= adopted  # and again: of two journals of one run, one waits for the other
+            orphans = [job for job in self.jobs if job.is_orphan]
+            wait(lambda jobs=orphans: all(_is_at_rest(job) for job in jobs))  # type: ignore[misc]
+        recoveries = [Recovery.of(job) for job in self.jobs if job.is_orphan]
         self._forget_stored()
         return recoveries
 
-    @property
-    def _searches(self) -> list[Job]:
-        return [job for job in self._sender.jobs if isinstance(job, OrphanSearch)]
-
-    def _adopt(self, journal: JournalFile) -> None:
+    def _adopt(self, journal: JournalFile) -> bool | None:
+        """Take over a journal; return None for one whose run has a job now."""
         if journal.is_empty:  # the call that brought the start document never returned
             with suppress(JournalError):
                 journal.remove()
-            return
+            return False
         uid = journal.header.uid
-        run = RunJob(
-            uid,
-            settings_for(self._settings, journal),
-            self._sender,
-            DocumentCopies(uid, journal),
-            nodes=self._nodes(uid),
-            orphan=True,
-        )
-        self._add(run)
-        self._sender.wake(run)
+        with process.opening((self._destination, uid)) as owner:
+            if owner is not Owner.NONE:
+                journal.close()
+                return None
+            job = self._add(
+                RunJob(
+                    uid,
+                    self._settings.with_journal_options(journal.header.options),
+                    self._new_sink,
+                    self._sender,
+                    DocumentCopies(uid, journal),
+                    orphan=True,
+                )
+            )
+        self._sender.wake(job)
+        return True
+
+
+def _is_at_rest(job: RunJob) -> bool:
+    return job.finished or job.life.error is not None

@@ -1,13 +1,12 @@
-"""The thread that talks to Tiled: when to send, and what to do when that fails.
+"""The thread that talks to Tiled: it decides when to send, and what a failure means.
 
-What is sent is the affair of the jobs, of which each run is one. A job is advanced every
-`flush_interval`, and at once when it asks for it. When that fails, either the server is down, for
-all jobs, until it answers again; or the job waits a moment; or it is set aside.
+Each run is a job. A job is advanced once in a `flush_interval`, and at once when something wakes
+the sender. If that fails, either the server is away, for all jobs, until it answers again; or the
+job is tried again after a pause; or it is set aside.
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -15,41 +14,28 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from http import HTTPStatus
+from dataclasses import dataclass, field
 
 from bluesky_tiled_writer.errors import (
     OutOfStep,
-    RequestRefused,
     RunComplete,
-    ServerUnreachable,
     StorageError,
     StorageUnsupported,
     TooEarly,
 )
 
+from .attempts import Attempts
 from .breaker import Breaker
 from .jobs import Job
+from .settings import CONNECTIONS
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
-CONNECTIONS = 8
-"""Requests that are under way at the same time, at most, unless it is said otherwise."""
-
-AWAY = frozenset({502, 503, 504})
-"""Statuses by which a proxy says that the server behind it does not answer."""
-
-BUSY = frozenset({408, 425, 429})
-"""Statuses by which a server asks to come again later."""
+LIVE_INTERVAL = 0.1
+"""Seconds between two requests for rows of a live run: rows that come faster share a request."""
 
 MOST_AHEAD = 0.25
-"""How much of an interval rows are sent ahead, at most, for the time that the server takes."""
-
-MAX_FAILURES = 5
-"""How often the same thing may fail while the server is healthy, until it is given up."""
-
-MAX_DELAYS = 20
-"""The same for failures that speak of trouble on the way rather than of the request."""
+"""Part of an interval by which rows are sent earlier, at most, for the time that sending takes."""
 
 
 @dataclass(eq=False)
@@ -58,16 +44,16 @@ class _Entry:
 
     job: Job
     due: float
-    urgent: bool = False
-    rows_urgent: bool = False
+    urgent: bool = False  # as soon as possible
+    rows_urgent: bool = False  # ... its rows, too
+    soon: bool = False  # `due` was brought forward for a live run
+    advanced: float = 0.0
     not_before: float = 0.0
-    failures: int = 0
-    outages: int = 0  # failures of which the server was not there
-    progress: int = -1  # at the last failure
+    attempts: Attempts = field(default_factory=Attempts)
 
 
 class Sender:
-    """Advances jobs in a thread of its own, which lives as long as there are any.
+    """Advances jobs in a thread of its own, which lives as long as it has something to do.
 
     Parameters
     ----------
@@ -76,11 +62,16 @@ class Sender:
     flush_interval : float
         Seconds that anything waits, at most, before it is sent.
     connections : int
-        Requests on different nodes that are under way at the same time, at most.
+        Requests on different nodes that may be under way at the same time.
     exit_timeout : float
         Seconds that the end of the interpreter waits for what is left.
     clock : callable, optional
-        Gives the time in seconds.
+        Returns the time in seconds.
+
+    Attributes
+    ----------
+    last_error : Exception or None
+        The last failure, even if it was overcome.
     """
 
     def __init__(
@@ -99,76 +90,104 @@ class Sender:
         self._exit_timeout = exit_timeout
         self._clock = clock
         self._breaker = Breaker()
-        self._changed = threading.Condition()
+        # Guards the entries, the calls and the thread; notified when something was sent.
+        self._condition = threading.Condition()
         self._entries: dict[int, _Entry] = {}
+        self._calls: list[tuple[float, Callable[[], object]]] = []
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._woken = False
         self._closing = False
         self._pid = os.getpid()
 
-    # -- for the threads that have documents ----------------------------------------------------
+    # -- for other threads ----------------------------------------------------------------------
 
     @property
     def down(self) -> bool:
-        """Whether the server is known not to answer."""
+        """True if the server is known not to answer."""
         return self._breaker.confirmed
 
     @property
     def of_this_process(self) -> bool:
-        """Whether the thread is, or would be, in this process: not if it was forked off since."""
+        """True if the thread is, or would be, in this process: not in a forked child."""
         return self._pid == os.getpid()
 
     @property
+    def at_work(self) -> bool:
+        """True if the thread has something to do."""
+        return self._thread is not None
+
+    @property
     def jobs(self) -> list[Job]:
-        """What there is to advance."""
+        """The jobs that are advanced."""
         return [entry.job for entry in list(self._entries.values())]
 
     def add(self, job: Job) -> None:
         """Advance a job from now on."""
-        with self._changed:
+        with self._condition:
             self._entries[id(job)] = _Entry(job, self._clock() + self._interval)
-            self._woken = True
-            if self._thread is None:
-                name = "bluesky-tiled-writer"
-                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-                self._thread.start()
-                _at_work.add(self)
+            self._start()
+
+    def call_later(self, delay: float, function: Callable[[], object]) -> None:
+        """Call a function in the thread, after some seconds."""
+        with self._condition:
+            self._calls.append((self._clock() + delay, function))
+            self._start()
+
+    def _start(self) -> None:
+        self._woken = True
+        self._condition.notify_all()
+        if self._thread is None and not self._closing:
+            name = "bluesky-tiled-writer"
+            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread.start()
 
     def wake(self, job: Job, *, rows: bool = True) -> None:
         """Advance a job at once; without `rows`, only what is not collected to be sent together."""
-        with self._changed:
-            if (entry := self._entries.get(id(job))) is not None:
-                entry.urgent = True
-                entry.rows_urgent |= rows
-                self._woken = True
-                self._changed.notify_all()
+        entry = self._entries.get(id(job))
+        if entry is None or (entry.urgent and (entry.rows_urgent or not rows)):
+            return  # the flags are taken before what waits is
+        with self._condition:
+            entry.urgent = True
+            entry.rows_urgent |= rows
+            self._woken = True
+            self._condition.notify_all()
+
+    def wake_soon(self, job: Job) -> None:
+        """Advance a job at once, or, if that was just done, after the rest of `LIVE_INTERVAL`."""
+        entry = self._entries.get(id(job))
+        if entry is None or entry.soon:
+            return
+        with self._condition:
+            entry.soon = True
+            entry.due = min(entry.due, entry.advanced + LIVE_INTERVAL)
+            self._woken = True
+            self._condition.notify_all()
 
     def notify(self) -> None:
-        """Have those who wait look again."""
-        with self._changed:
-            self._changed.notify_all()
+        """Make those who wait look again."""
+        with self._condition:
+            self._condition.notify_all()
 
     def wait(self, until: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait until something is true, `timeout` seconds at most; gives whether it is.
+        """Wait until something is true, `timeout` seconds at most; return whether it is.
 
-        It does not wait for a thread that was ended by `close`.
+        The wait ends with the thread that `close` has ended, too.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: until() or self._ended, timeout)
+        with self._condition:
+            self._condition.wait_for(lambda: until() or self._ended, timeout)
             return until()
 
     @property
     def _ended(self) -> bool:
-        """Whether nothing will ever change again."""
+        """True if nothing will ever change again."""
         return self._closing and self._thread is None
 
     def close(self, timeout: float) -> bool:
-        """End the thread, after what it is at; False if that takes longer than `timeout`."""
-        _at_work.discard(self)
-        with self._changed:
+        """End the thread, after what it is at; return False if that takes longer than `timeout`."""
+        with self._condition:
             self._closing = True
-            self._changed.notify_all()
+            self._condition.notify_all()
             thread = self._thread
         if thread is None or thread is threading.current_thread():
             return True
@@ -176,7 +195,7 @@ class Sender:
         return not thread.is_alive()
 
     def finish(self) -> None:
-        """At the end of the interpreter, send what waits, as far as that can be done in time."""
+        """Send what waits, as far as that can be done in time, because the interpreter ends."""
         deadline = time.monotonic() + self._exit_timeout
         jobs = self.jobs
         for job in jobs:
@@ -190,14 +209,13 @@ class Sender:
     def _run(self) -> None:
         while True:
             delay = self.turn()
-            with self._changed:
-                if self._closing or not self._entries:
+            with self._condition:
+                if self._closing or not (self._entries or self._calls):
                     pool, self._pool, self._thread = self._pool, None, None
-                    _at_work.discard(self)
-                    self._changed.notify_all()
+                    self._condition.notify_all()
                     break
                 if not self._woken:
-                    self._changed.wait(delay)
+                    self._condition.wait(delay)
                 self._woken = False
         if pool is not None:
             pool.shutdown()
@@ -208,8 +226,9 @@ class Sender:
         Returns
         -------
         float or None
-            Seconds until there may be more to do; None if there are no jobs.
+            Seconds until there may be more to do; None if there is nothing.
         """
+        self._call()
         if self._breaker.open and not self._ask_server():
             for job in self.jobs:
                 job.sync()
@@ -221,16 +240,16 @@ class Sender:
                 self._advance(entry)
             if self._breaker.open:
                 break
-        with self._changed:
+        with self._condition:
             for key, entry in list(self._entries.items()):
-                if entry.job.over:
+                if entry.job.finished:
                     del self._entries[key]
-            self._changed.notify_all()
+            self._condition.notify_all()
             return self._delay()
 
     def _delay(self) -> float | None:
         now = self._clock()
-        times = []
+        times = [due for due, _ in self._calls]
         for entry in self._entries.values():
             due = now if entry.urgent else max(entry.due, now)
             if not entry.urgent and entry.due <= now:
@@ -238,13 +257,27 @@ class Sender:
             times.append(max(due, entry.not_before))
         return max(0.0, min(times) - now) if times else None
 
+    def _call(self) -> None:
+        """Call the functions that are due."""
+        now = self._clock()
+        with self._condition:
+            due = [function for time, function in self._calls if time <= now]
+            self._calls = [(time, function) for time, function in self._calls if time > now]
+        for function in due:
+            try:
+                function()
+            except Exception:  # it costs no run that is being stored
+                logger.exception("A search for runs of other processes failed; see the traceback.")
+
     def _advance(self, entry: _Entry) -> None:
         now = self._clock()
-        with self._changed:  # or what `wake` asks for right now would be forgotten
+        with self._condition:  # or what `wake` asks for right now would be forgotten
             rows = entry.rows_urgent or now >= entry.due
             entry.urgent = entry.rows_urgent = False
-        if rows:
-            entry.due = now + self._interval
+            if rows:
+                entry.soon = False
+                entry.advanced = now
+                entry.due = now + self._interval
         try:
             entry.job.advance(rows)
         except RunComplete:
@@ -257,41 +290,29 @@ class Sender:
             entry.job.begin_again(error)
         except StorageError as error:
             self.last_error = error
-            self._judge(entry, error)
+            self._on_failure(entry, error)
         except Exception as error:  # a defect, here or in a normalizer: it costs this run only
             self.last_error = error
             entry.job.set_aside(error)
         else:
-            entry.failures = entry.outages = 0
-            if rows:  # the next ones are to be in Tiled by then, not only on their way
-                entry.due -= min(self._clock() - now, MOST_AHEAD * self._interval)
-            if self._breaker.succeeded():
-                logger.warning("Tiled answers again; going on.")
+            self._on_success(entry, now, rows)
 
-    def _judge(self, entry: _Entry, error: StorageError) -> None:
-        """Decide what a failure means."""
-        status = error.status if isinstance(error, RequestRefused) else None
-        if entry.job.progress != entry.progress:
-            entry.progress, entry.failures, entry.outages = entry.job.progress, 0, 0
-        away, limit = False, 0
-        if isinstance(error, ServerUnreachable) or status in AWAY:
-            away = True
-        elif status in BUSY:
-            limit = MAX_DELAYS
-        elif error.uncertain or status == HTTPStatus.NOT_FOUND:  # or somebody deleted the node
-            limit = MAX_FAILURES
-            away = not self._healthy()
-        if away:
-            entry.outages += 1
-            given_up = entry.outages > MAX_DELAYS
-        else:
-            entry.failures += 1
-            given_up = entry.failures > limit
-        if given_up:
+    def _on_success(self, entry: _Entry, began: float, rows: bool) -> None:
+        entry.attempts.succeeded()
+        if rows:  # the next ones are to be in Tiled by then, not only on their way
+            ahead = min(self._clock() - began, MOST_AHEAD * self._interval)
+            with self._condition:
+                entry.due -= ahead
+        if self._breaker.succeeded():
+            logger.warning("Tiled answers again; going on.")
+
+    def _on_failure(self, entry: _Entry, error: StorageError) -> None:
+        verdict = entry.attempts.judge(error, entry.job.progress, self._healthy)
+        if verdict.give_up:
             entry.job.set_aside(error)
             return
-        self._try_again(entry, getattr(error, "retry_after", 0.0))
-        if away and self._breaker.trip(self._clock()):
+        self._try_again(entry, error.retry_after)
+        if verdict.server_away and self._breaker.trip(self._clock()):
             logger.warning(
                 "Tiled does not answer. What is measured meanwhile is kept, and stored when it"
                 " does. %s",
@@ -300,8 +321,7 @@ class Sender:
 
     def _try_again(self, entry: _Entry, at_least: float = 0.0) -> None:
         entry.urgent = entry.rows_urgent = True
-        backoff = min(5.0, 0.05 * 2 ** min(entry.failures + entry.outages, 10))
-        entry.not_before = self._clock() + max(backoff, min(at_least, 60.0))
+        entry.not_before = self._clock() + entry.attempts.pause(at_least)
 
     def _ask_server(self) -> bool:
         now = self._clock()
@@ -309,13 +329,13 @@ class Sender:
             return False
         if not self._healthy():
             self._breaker.still_down(self._clock())
-            self.notify()  # nobody waits for a server that is down
+            self.notify()  # those who wait for it stop waiting
             return False
         self._breaker.answers()
         return True
 
     def run_concurrently(self, functions: Sequence[Callable[[], None]]) -> None:
-        """Call functions at the same time; raises one of their errors when all have ended."""
+        """Call functions at the same time; raise one of their errors when all have returned."""
         futures = []
         if len(functions) > 1 and self._connections > 1:
             if self._pool is None:
@@ -328,17 +348,6 @@ class Sender:
             for function in functions:
                 function()
         errors = [error for future in futures if (error := future.exception()) is not None]
-        # One that cannot be worked around counts more than one that can.
+        # An error that cannot be worked around comes before one that can.
         for error in sorted(errors, key=lambda error: isinstance(error, StorageUnsupported)):
             raise error
-
-
-_at_work: set[Sender] = set()
-"""Those with a thread, which are in use even if nobody refers to their writer any more."""
-
-
-@atexit.register
-def _finish_all() -> None:
-    for sender in list(_at_work):
-        if sender.of_this_process:
-            sender.finish()

@@ -1,37 +1,41 @@
-"""What a writer is at, for people to look at."""
+"""The status of a writer, for people to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
+
+from .run_job import RunJob
+from .run_life import RunState
 
 State = Literal["idle", "writing", "behind", "degraded"]
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a writer is at.
+    """The status of a writer.
 
     Parameters
     ----------
     state : str
-        "idle": everything is in Tiled. "writing": it is about to be. "behind": rows come faster
-        than Tiled takes them, so that some are only on disk. "degraded": the server does not
-        answer, a journal cannot be written, or a run was set aside.
+        "idle": everything is in Tiled. "writing": rows are on their way. "behind": rows come faster
+        than Tiled takes them, and some are only on disk. "degraded": the server does not answer, a
+        journal cannot be written, or a run was set aside.
     runs : int
         Runs that are open, or not stored to their end.
     pending_rows, pending_bytes : int
         Rows in memory that are not in Tiled yet, and about how many bytes they take.
     oldest : float
-        Seconds since everything was in Tiled that had been taken; 0 if it is.
+        Seconds since everything that had come was in Tiled; 0 if it is.
     rows_stored : int
         Rows that were sent.
     server_down : bool
-        Whether the server is known not to answer.
+        True if the server is known not to answer.
     set_aside : mapping of str to str
-        Uids of runs that were given up, and why; their journals are kept.
+        Uids of runs that were set aside, and why; their journals are kept.
     last_error : Exception, optional
         The last failure, even if it was overcome.
     """
@@ -45,6 +49,42 @@ class Status:
     server_down: bool = False
     set_aside: Mapping[str, str] = field(default_factory=dict)
     last_error: Exception | None = None
+
+    @classmethod
+    def of(
+        cls,
+        jobs: Sequence[RunJob],
+        *,
+        rows_before: int = 0,
+        server_down: bool,
+        last_error: Exception | None,
+    ) -> Status:
+        """Sum up jobs; `rows_before` rows are of jobs that are forgotten."""
+        under_way = [
+            job
+            for job in jobs
+            if not job.life.finished and job.life.state is not RunState.SET_ASIDE
+        ]
+        waiting = [job.delivered_at for job in under_way if job.delivered < job.taken]
+        set_aside = {job.uid: str(error) for job in jobs if (error := job.life.error) is not None}
+        pending = [job.pending for job in under_way]
+        rows = sum(part.rows for part in pending)
+        state: State = "writing" if waiting or rows else "idle"
+        if any(job.life.behind and not job.is_orphan for job in under_way):
+            state = "behind"
+        if server_down or set_aside or any(job.copies.journal_failure for job in under_way):
+            state = "degraded"
+        return cls(
+            state=state,
+            runs=len(under_way),
+            pending_rows=rows,
+            pending_bytes=sum(part.nbytes for part in pending),
+            oldest=time.monotonic() - min(waiting) if waiting else 0.0,
+            rows_stored=rows_before + sum(job.rows_stored for job in jobs),
+            server_down=server_down,
+            set_aside=set_aside,
+            last_error=last_error,
+        )
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value}" for name, value in self._lines())

@@ -1,8 +1,9 @@
-"""Does the tasks of a run, one after the other: rows into steps, steps to the sink."""
+"""Executes the tasks of a run, one after the other: rows to steps, steps to the sink."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from bluesky_tiled_writer.errors import StorageUnsupported
@@ -38,34 +39,45 @@ IN_DATABASE = (AppendRows, ExtendRagged)
 """Steps whose rows Tiled keeps in a database."""
 
 
-class TaskExecutor:
-    """Does the tasks of one run, in the thread that calls it.
+@dataclass
+class Progress:
+    """Counts of what the task executor has done.
 
-    A task that fails stays the first one, and is done again from where it failed: what was stored
-    of it is known, or the sink finds out.
+    Parameters
+    ----------
+    rows, tasks : int
+        Rows stored, and tasks executed.
+    detours : int
+        How often rows had to be stored in another form, because Tiled refused the first.
+    closed : bool
+        True if the run is stored, and its nodes are closed.
+    """
+
+    rows: int = 0
+    tasks: int = 0
+    detours: int = 0
+    closed: bool = False
+
+
+class TaskExecutor:
+    """Executes the tasks of one run, in the thread that calls it.
+
+    A task that fails stays the first one, and is executed again: the sink knows, or asks Tiled,
+    what was stored of it.
 
     Parameters
     ----------
     sink : Sink
-        Carries out the steps.
+        Executes the steps.
     queue : TaskQueue
         Has the tasks.
     on_stored : callable
         Called when the stop document is stored.
-    together : callable, optional
+    run_concurrently : callable, optional
         Calls functions that write to different nodes.
-    keeping : DocumentCopies, optional
-        Keeps the documents of the run meanwhile. What is sent is on the disk before, so that
-        whatever Tiled holds can be sent again.
-
-    Attributes
-    ----------
-    rows, tasks : int
-        Rows stored, and tasks done, so far.
-    detours : int
-        How often rows had to be stored otherwise, since Tiled turned out not to hold a type.
-    closed : bool
-        Whether the run is stored, and all done.
+    copies : DocumentCopies, optional
+        The copies of the documents outside of Tiled. They are flushed to disk before anything is
+        sent, so that whatever Tiled holds can be sent again.
     """
 
     def __init__(
@@ -76,44 +88,40 @@ class TaskExecutor:
         run_concurrently: RunConcurrently = run_sequentially,
         copies: DocumentCopies | None = None,
     ) -> None:
-        self.rows = 0
-        self.tasks = 0
-        self.detours = 0
-        self.closed = False
+        self.progress = Progress()
         self._sink = sink
         self._queue = queue
         self._on_stored = on_stored
         self._run_concurrently = run_concurrently
         self._copies = copies or DocumentCopies("")
-        self._told: set[tuple[str, ...]] = set()  # nodes whose subscribers know of the end
+        self._closed_nodes: set[tuple[str, ...]] = set()
 
     def deliver(self, rows: bool = True) -> None:
-        """Do all that waits now; what comes meanwhile is for the next time.
+        """Execute all that waits now; what comes meanwhile is for the next time.
 
         Parameters
         ----------
         rows : bool
-            Whether this includes rows that are collected to be stored together.
+            True to store rows, too, which are collected to be stored together.
 
         Raises
         ------
         StorageError
-            If it cannot be done now, or at all; see `errors`.
+            If that fails now, or for good; see `errors`.
         """
         count = self._queue.gather() if rows else len(self._queue)
         self._copies.sync()
         for _ in range(count):
             if (task := self._queue.head()) is None:
                 break
-            self._do(task)
+            self._execute(task)
             self._queue.done(task)
-            self.tasks += 1
+            self.progress.tasks += 1
         if rows:
             for stream in self._queue.streams:
                 self._register([key for key in stream.external if key.pending])
-        self._sink.settle()
 
-    def _do(self, task: Task) -> None:
+    def _execute(self, task: Task) -> None:
         match task:
             case ExecuteStep():
                 self._sink.execute(task.step)
@@ -142,22 +150,23 @@ class TaskExecutor:
                     stream.commit_rebuild(plan)
                 self._run_concurrently(self._lanes(plan.steps))
             except StorageUnsupported:
-                # The limits have learned of it: the next plan works around.
-                self.detours += 1
+                # The server limits have learned of it: the next plan avoids it.
+                self.progress.detours += 1
                 self._sink.execute(Discard(stream.uncommitted(plan)))
                 continue
             break
         stream.commit(plan)
-        self.rows += len(task.batch)
+        self.progress.rows += len(task.batch)
 
     def _lanes(self, steps: Sequence[Step]) -> list[Callable[[], None]]:
-        """What may go on at the same time.
+        """Return functions that may run concurrently.
 
-        Tables and ragged nodes are kept in one database, and must go one by one: on DuckDB all
+        Tables and ragged nodes are in one database, and are written one by one: on DuckDB all
         requests to a server share a connection, and so get into each other's transactions.
         """
         database: list[Step] = [step for step in steps if isinstance(step, IN_DATABASE)]
-        # Tables first: a server that refuses them, too, is not taken for one without ragged nodes.
+        # Tables first: a server that fails on them, too, must not be taken for one that cannot
+        # hold ragged nodes.
         database.sort(key=lambda step: isinstance(step, ExtendRagged))
         lanes: list[list[Step]] = [database] if database else []
         lanes += [[step] for step in steps if not isinstance(step, IN_DATABASE)]
@@ -206,7 +215,7 @@ class TaskExecutor:
                     self._sink.execute(update)
         check = CheckNodes(task.run, again=self._copies.can_repeat)
         self._sink.execute(check)
-        if self._copies.journaled:  # should the process end in between
+        if self._copies.journaled:  # in case that the process ends meanwhile
             self._sink.execute(Rechunk(task.run))
             self._sink.execute(check)
         notes = list(task.notes)
@@ -223,16 +232,16 @@ class TaskExecutor:
         self._close_nodes(self._paths(task.run, streams))
         self._close_nodes([(task.run, stream.name) for stream in streams])
         self._close_nodes([(task.run,)])
-        self.closed = True
+        self.progress.closed = True
 
     @staticmethod
     def _paths(run: str, streams: Sequence[Stream]) -> list[tuple[str, ...]]:
         return [(run, stream.name, node) for stream in streams for node in stream.nodes]
 
     def _close_nodes(self, paths: Sequence[tuple[str, ...]]) -> None:
-        left = [path for path in paths if path not in self._told]
+        left = [path for path in paths if path not in self._closed_nodes]
         self._run_concurrently([partial(self._close_node, path) for path in left])
 
     def _close_node(self, path: tuple[str, ...]) -> None:
         self._sink.execute(CloseNode(path))
-        self._told.add(path)
+        self._closed_nodes.add(path)

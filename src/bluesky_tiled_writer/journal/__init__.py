@@ -1,28 +1,32 @@
-"""What was measured, on disk before anything can fail: an append-only file for each run.
+"""Documents on disk before anything else can fail: one append-only file for each run.
 
-A package of its own: it knows documents only as values under a name, and nothing of Tiled.
+It treats documents as named values, and does not know Tiled.
 
 ::
 
-    JournalDirectory     directory.py   begins journals, and finds orphans
-    JournalFile          file.py        the journal of one run, as its owner sees it
-    private files        disk.py        created, opened, removed under a lock (lock.py)
-    JournalReader        reader.py      the documents in a journal, whatever happened to it
-    headers and frames   format.py      what it looks like on disk
-    values               codec.py       documents to bytes and back (dtypes.py for those of numpy)
+    directory.py    JournalDirectory: creates journals, finds those whose owner is gone
+    file.py         JournalFile: the journal of one run, open for writing and locked
+    reader.py       JournalReader: the documents in a journal, damaged or not
+    format.py       header and frames: the layout of a journal on disk
+    codec.py        documents to bytes and back (dtypes.py: numpy dtypes)
+    disk.py         private files: created, opened, removed under a lock (lock.py)
+    durability.py   DocumentCopies: which copies of a run exist, and what they allow to promise
+    backup.py       Backup: the documents of a run that Tiled refused, as JSON Lines or in memory
+    export.py       a journal as JSON Lines
 """
 
 from .backup import Backup
 from .codec import Foreign
 from .directory import JournalDirectory, JournalInfo, default_path
-from .durability import NOTE, DocumentCopies
+from .durability import DocumentCopies
 from .export import to_json_lines
 from .file import SUFFIX, JournalFile
-from .format import MAGIC, Header
+from .format import JOURNALED_OPTIONS, MAGIC, NOTE, Header, known_options
 from .lock import try_lock
 from .reader import Damage, Entry, JournalReader
 
 __all__ = [
+    "JOURNALED_OPTIONS",
     "MAGIC",
     "NOTE",
     "SUFFIX",
@@ -37,6 +41,7 @@ __all__ = [
     "JournalInfo",
     "JournalReader",
     "default_path",
+    "known_options",
     "to_json_lines",
     "try_lock",
 ]

@@ -1,4 +1,4 @@
-"""Copies of the documents of runs that Tiled did not take."""
+"""Backups of runs that Tiled refused."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ _PLAIN_UID = re.compile(r"[A-Za-z0-9-]{1,100}")
 
 
 class Backup:
-    """Keeps the documents of one run, and writes them down if the run cannot be stored.
+    """Collects the documents of one run, and writes them out if the run cannot be stored.
 
     Parameters
     ----------
     uid : str
         Uid of the run.
     directory : str or Path, optional
-        Where to write a JSON Lines file named for the whole uid, one ``{"name", "doc"}`` a line.
+        Receives a JSON Lines file named after the uid, with one ``{"name", "doc"}`` a line.
     dictionary : MutableMapping, optional
-        Where to put the documents under the uid: a list of ``{"name", "doc"}``.
+        Receives, under the uid, a list of ``{"name", "doc"}``.
+
+    Attributes
+    ----------
+    in_use : bool
+        True once the documents have been written out; later ones are written as they come.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class Backup:
         self.in_use = False
 
     def keep(self, name: str, doc: Any) -> None:
-        """Take one document of the run."""
+        """Add one document of the run."""
         entry = _entry(name, doc)
         with self._lock:
             if self.in_use:
@@ -54,16 +59,16 @@ class Backup:
                 self._kept.append(entry)
 
     def use(self, error: Exception, documents: Iterable[tuple[str, Any]] = ()) -> None:
-        """Write down the documents of a run because of an error: these, and what is kept here.
+        """Write out the run, because it could not be stored.
 
         Parameters
         ----------
         error : Exception
             Why the run is not in Tiled.
         documents : iterable of (str, dict)
-            Documents that came before those that were kept.
+            Documents that came before those that were collected here.
         """
-        logger.info("Run %s is not stored, and backed up: %s", self._uid, error)
+        logger.info("Run %s could not be stored and is written to the backup: %s", self._uid, error)
         with self._lock:
             self.in_use = True
             kept, self._kept = self._kept, []
@@ -84,7 +89,7 @@ def _entry(name: str, doc: Any) -> dict[str, Any]:
 
 
 def _file_name(uid: str) -> str:
-    """A file of its own for every run; no uid can steer it elsewhere."""
+    """Return a name that is unique to the run and stays in the directory, whatever the uid is."""
     if _PLAIN_UID.fullmatch(uid):
         return f"{uid}.jsonl"
     return f"{hashlib.sha256(uid.encode('utf-8', 'surrogatepass')).hexdigest()}.jsonl"

@@ -1,25 +1,25 @@
-"""Documents to bytes and back: msgpack, with extension types for what it has no word for.
+"""Documents to bytes and back, by msgpack with extension types for the types that it lacks.
 
-What comes back equals what was given, and has its type, for
+A decoded value equals the original and has the same type if it is
 
-- everything that JSON has, NaN and infinities, bytes, integers of any size, complex numbers,
-  tuples, sets, and the date and time types of the standard library;
-- numpy scalars, and arrays of every dtype of numpy in every byte order: structured ones, text,
-  objects, masked, with any number of dimensions.
+- any JSON value, NaN, an infinity, bytes, an integer of any size, a complex number, a tuple, a set,
+  or of a date or time type of the standard library;
+- a numpy scalar, or an array of any numpy dtype and byte order: structured, text, objects, masked,
+  of any number of dimensions.
 
-Some types change into a plainer one of the same value:
+Some types become a plainer one of the same value:
 
 ========================================  ==================================================
 a member of an enum                       its value
 a subclass of dict, str, ndarray, ...     its base
 another mapping, sequence or set          dict, list, set; `bytearray` and `memoryview`, bytes
-an object that numpy takes for an array   array
+an object with ``__array__``              array
 in events: numpy's float64, str_, bytes_  float, str, bytes
-in events: a tuple                        list; if one is a key, all lists become tuples
+in events: a tuple                        list; if a dict has one as key, lists become tuples
 a named time zone                         its offset from UTC at that time
 ========================================  ==================================================
 
-Of any other object there is only the repr: a `Foreign`.
+Any other object becomes a `Foreign`, which has only its repr.
 """
 
 from __future__ import annotations
@@ -39,14 +39,19 @@ from .dtypes import describe, to_dtype
 
 
 class CodecError(ValueError):
-    """A value cannot be encoded at all (it contains itself, say), or bytes cannot be decoded."""
+    """A value cannot be encoded, because it contains itself, say; or bytes cannot be decoded."""
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """An object of a type that a journal cannot hold, of which only the repr was kept.
+    """Stands for an object of a type that cannot be encoded, and has the same repr.
 
-    Its own repr is that of the object.
+    Parameters
+    ----------
+    type_name : str
+        Name of the object's type.
+    text : str
+        Its repr.
     """
 
     type_name: str
@@ -57,14 +62,16 @@ class Foreign:
 
 
 class Encoder:
-    """Encodes values, one after the other, with one packer; not for several threads at once.
+    """Encodes values. Not thread-safe.
 
     Attributes
     ----------
-    pack, pack_event : callable
-        Do what `encode` does, without a function call around it; where they raise anything,
-        `encode` has to say what became of the value. `pack_event` is for events: devices have
-        float64 of numpy for almost every value, and finding their type takes longer than all else.
+    pack : callable
+        Encodes a value as `encode` does, without the cost of a Python call around msgpack's. If it
+        raises anything, call `encode`, which may succeed and raises `CodecError` otherwise.
+    pack_event : callable
+        The same for events, less strict about types: almost every value from a device is a numpy
+        float64, and encoding its type would take longer than everything else.
     """
 
     def __init__(self) -> None:
@@ -72,51 +79,51 @@ class Encoder:
         self.pack_event = _packer(strict_types=False)
 
     def encode(self, value: Any) -> bytes:
-        """Turn a value into bytes.
+        """Return the bytes of a value.
 
         Raises
         ------
         CodecError
-            If the value contains itself, is nested too deeply, or has a part beyond 4 GiB.
+            If the value contains itself, is nested too deeply, or has a part larger than 4 GiB.
         """
         try:
             try:
                 return self.pack(value)
-            except UnicodeEncodeError:  # lone surrogates, for which every other text would pay
+            except UnicodeEncodeError:  # lone surrogates: allowing them would slow down all text
                 return _pack(value)
         except Exception as error:
             raise CodecError(f"The document cannot be encoded: {error}.") from error
 
 
 def decode(data: bytes) -> Any:
-    """Turn bytes that an `Encoder` made back into the value; its arrays can be written to.
+    """Return the value that an `Encoder` turned into bytes; its arrays are writable.
 
     Raises
     ------
     CodecError
-        If an encoder made no such bytes.
+        If these are not the bytes of a value.
     """
     try:
         return _unpack(data)
     except Exception as error:
-        raise CodecError(f"This is no encoded document: {error}.") from error
+        raise CodecError(f"This is not an encoded document: {error}.") from error
 
 
 def _packer(strict_types: bool = True, **options: Any) -> Callable[[Any], bytes]:
-    # Unless strict, numpy's float64 and str_ pass for the Python types that they derive from.
+    # If not strict, msgpack packs numpy's float64 and str_ as their Python base classes.
     packer = msgpack.Packer(default=_to_extension, strict_types=strict_types, **options)
     return cast("Callable[[Any], bytes]", packer.pack)
 
 
 def _pack(value: Any) -> bytes:
-    # A packer of its own: one that is called again while it packs mixes up the two.
+    # A new packer, because a packer must not be called again while it packs.
     return _packer(unicode_errors="surrogatepass")(value)
 
 
 def _unpack(data: bytes) -> Any:
     try:
         return _unpack_as(data, use_list=True)
-    except TypeError:  # a dict of an event has tuples for keys, and got lists
+    except TypeError:  # in an event, a dict had tuples as keys, which were packed as lists
         return _unpack_as(data, use_list=False)
 
 
@@ -163,11 +170,11 @@ _COMMON_SCALARS = {
     kind: f"{np.dtype(kind).str}\0".encode()
     for kind in (np.bool_, np.float32, np.float64, np.int32, np.int64, np.uint32, np.uint64)
 }
-"""What precedes the value; asking every scalar for the name of its dtype takes microseconds."""
+"""First bytes of common scalars; to ask a scalar for the name of its dtype takes microseconds."""
 
 
 def _to_extension(value: Any) -> Any:
-    """What msgpack packs in place of a value whose type it does not know."""
+    """Return what msgpack is to pack for a value of a type that it does not know."""
     if (head := _COMMON_SCALARS.get(type(value))) is not None:
         return msgpack.ExtType(_SCALAR, head + value.tobytes())
     if isinstance(value, np.generic):
@@ -181,7 +188,7 @@ def _to_extension(value: Any) -> Any:
 
 
 def _packable(value: Any) -> Any:
-    # msgpack asks only once: what it gets for a value must be something that it knows.
+    # msgpack calls its hook only once for a value, so the answer must be of a type that it knows.
     if type(value) in _NATIVE or (type(value) is int and -(2**63) <= value < 2**64):
         return value
     return value if type(value) is msgpack.ExtType else _to_extension(value)
@@ -191,7 +198,7 @@ _EXACT: dict[type, tuple[_Ext, Callable[[Any], bytes]]] = {
     tuple: (_Ext.TUPLE, lambda value: _pack(list(value))),
     set: (_Ext.SET, lambda value: _pack(list(value))),
     frozenset: (_Ext.FROZENSET, lambda value: _pack(list(value))),
-    # Only those beyond 64 bit come here.
+    # msgpack packs those of up to 64 bits itself.
     int: (_Ext.INTEGER, lambda v: v.to_bytes(v.bit_length() // 8 + 1, "little", signed=True)),
     complex: (_Ext.COMPLEX, lambda value: struct.pack("<dd", value.real, value.imag)),
     datetime.datetime: (_Ext.DATETIME, lambda value: _pack([value.isoformat(), value.fold])),
@@ -202,7 +209,7 @@ _EXACT: dict[type, tuple[_Ext, Callable[[Any], bytes]]] = {
 
 
 def _plainer(value: Any) -> Any:
-    """A value of the nearest type that can be encoded."""
+    """Return the value as the nearest type that can be encoded."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, str):
@@ -211,7 +218,7 @@ def _plainer(value: Any) -> Any:
         return int.__int__(value)
     if isinstance(value, float):
         return float.__float__(value)
-    try:  # somebody else's objects, which may do as they like
+    try:  # classes of other packages, whose methods may raise anything
         if isinstance(value, bytes | bytearray | memoryview):
             return bytes(value)
         if isinstance(value, tuple):
@@ -241,12 +248,12 @@ def _foreign(value: Any) -> Any:
 
 
 def _scalar_to_extension(value: np.generic) -> Any:
-    if isinstance(value, np.str_):  # which as an array would lose NUL at its end, as would bytes
+    if isinstance(value, np.str_):  # an array of text, or of bytes, would lose a NUL at its end
         return _ext(_Ext.TEXT, str.__str__(value).encode("utf-8", "surrogatepass"))
     if isinstance(value, np.bytes_):
         return _ext(_Ext.BYTES, bytes(value))
     name = describe(value.dtype)
-    if name is None:  # a type from outside of numpy
+    if name is None:  # a dtype that another package has added to numpy
         item = value.item()
         return _foreign(value) if type(item) is type(value) else _packable(item)
     if value.dtype.kind in "biufcmM":
@@ -262,7 +269,7 @@ def _array_to_extension(array: np.ndarray[Any, Any]) -> Any:
     described = describe(array.dtype)
     shape = list(array.shape)
     if described is None or array.dtype.hasobject:
-        # A type from outside of numpy, of which the elements become objects one by one, or objects.
+        # Objects, or a dtype of another package: encode each element by itself.
         return _ext(_Ext.ELEMENTS, _pack([described or "|O", shape, array.ravel().tolist()]))
     head = _pack([described, shape])
     return _ext(_Ext.ARRAY, b"".join((struct.pack("<I", len(head)), head, array.tobytes())))
@@ -276,7 +283,7 @@ def _scalar(data: bytes) -> Any:
 def _array(data: bytes) -> np.ndarray[Any, Any]:
     (size,) = struct.unpack_from("<I", data)
     described, shape = _unpack(data[4 : 4 + size])
-    # A bytearray, since nobody can write to an array that lies in bytes.
+    # A bytearray, because an array on bytes is read-only.
     return np.ndarray(shape, to_dtype(described), buffer=bytearray(memoryview(data)[4 + size :]))
 
 

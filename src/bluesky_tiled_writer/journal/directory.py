@@ -1,4 +1,4 @@
-"""The directory of the journals: begins them, and finds those that nobody owns any more."""
+"""The directory of journals: creates them, and finds those whose owner is gone."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from .reader import JournalReader
 
 @dataclass(frozen=True)
 class JournalInfo:
-    """What there is to know of a journal without reading it.
+    """A journal as its file, lock and header describe it; its documents are not read.
 
     Parameters
     ----------
     path : Path
-        Where it is.
+        The file.
     size : int
-        Bytes in it.
+        Size in bytes.
     locked : bool
-        Whether it has an owner: a process that is at work.
+        True if it has an owner: a process that still uses it.
     header : Header or None
-        What it is about: uid, server, since when. None if that cannot be read.
+        Run, server and time. None if the header cannot be read.
     problem : str
-        Why it cannot.
+        Why the header cannot be read.
     """
 
     path: Path
@@ -47,8 +47,8 @@ class JournalDirectory:
     Parameters
     ----------
     path : str or Path, optional
-        Created when it is needed. The default is in the user's state directory. It should be on
-        a local disk, since a journal is written before each document is taken.
+        Created when it is needed; by default in the user's state directory. Choose a local disk,
+        since every document is written there before the call that brings it returns.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -58,26 +58,39 @@ class JournalDirectory:
         return f"{type(self).__name__}({str(self.path)!r})"
 
     def create(self, uid: str, server: Any, options: dict[str, Any] | None = None) -> JournalFile:
-        """Begin the journal of a run; see `Header` for the parameters.
+        """Create the journal of a run.
+
+        Parameters
+        ----------
+        uid, server, options
+            As for `Header`.
+
+        Returns
+        -------
+        JournalFile
+            The journal, locked by this process.
 
         Raises
         ------
         JournalError
-            If it cannot be created, written or locked.
+            If the file cannot be created, written or locked.
         """
         return JournalFile.create(self.path, Header(uid, server, options or {}))
 
     def orphans(self, server: Any) -> list[JournalFile]:
-        """Take over the journals for a server whose owners are gone, the oldest first.
+        """Take over the journals for a server whose owners are gone.
 
-        They are locked, and belong to the caller, who removes or at least closes them. Of several
-        processes that ask at the same time, each gets other ones. Those that cannot be read are
-        left out; `journals` names them.
+        No two processes get the same journal. Unreadable ones are left out; see `journals`.
 
         Parameters
         ----------
         server : Any
-            Identity of the server as in the header.
+            Identity of the server, as in the header.
+
+        Returns
+        -------
+        list of JournalFile
+            Locked journals, the oldest first. The caller must remove or close each of them.
         """
         adopted: list[JournalFile] = []
         try:
@@ -92,13 +105,13 @@ class JournalDirectory:
         return sorted(adopted, key=lambda journal: journal.header.since)
 
     def journals(self) -> list[JournalInfo]:
-        """What there is to know of each journal, the oldest first and unreadable ones last."""
+        """Return a description of each journal, the oldest first and unreadable ones last."""
         known = [info for path in self._paths() if (info := _inspect(path)) is not None]
         return sorted(known, key=lambda i: (i.header is None, i.header and i.header.since, i.path))
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no journal, without a look into any."""
+        """True if there is no journal; none is opened."""
         return not self._paths()
 
     def _paths(self) -> list[Path]:
@@ -106,16 +119,16 @@ class JournalDirectory:
 
 
 def default_path() -> Path:
-    """Where journals are if nobody says otherwise."""
+    """Return the default directory of journals."""
     return platformdirs.user_state_path("bluesky-tiled-writer") / "journal"
 
 
 def _adopt(path: Path, server: Any) -> JournalFile | None:
     try:
-        if path.stat().st_size == 0:  # its process, or the power, failed right at the beginning
+        if path.stat().st_size == 0:  # its process ended, or the power failed, as it was created
             remove_if_empty(path)
             return None
-        # The header first: a lock on another server's journal would hide it from its process.
+        # Lock only journals for this server: a lock on another one would hide it from its writers.
         with JournalReader.open(path) as reader:
             ours = reader.header.server == server
         return JournalFile.adopt(path) if ours else None

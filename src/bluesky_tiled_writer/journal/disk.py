@@ -1,4 +1,4 @@
-"""Files that are private to the user and locked by their owner."""
+"""Files that only the user can read, locked by the process that owns them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,24 @@ _HINTS = {
 
 
 def create_locked(directory: Path, stem: str, suffix: str) -> tuple[Path, io.FileIO]:
-    """Create a file, and lock it, under the first of the names that is free.
+    """Create a file under the first free name, and lock it.
+
+    Parameters
+    ----------
+    directory : Path
+        Created if it does not exist.
+    stem, suffix : str
+        The name; ``-2``, ``-3``, ... stands between them if it is taken.
+
+    Returns
+    -------
+    tuple of (Path, io.FileIO)
+        The path, and the file open for appending and reading.
 
     Raises
     ------
     JournalError
-        If that fails, or the file system has no locks.
+        If the file cannot be created, or the file system has no locks.
     """
     with journal_errors("created", directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,12 +55,12 @@ def open_locked(path: Path) -> io.FileIO | None:
     Returns
     -------
     io.FileIO or None
-        None if there is no such file any more, or somebody else has locked it.
+        None if the file does not exist, or is locked already.
 
     Raises
     ------
     JournalError
-        If that fails, the file belongs to another user, or the file system has no locks.
+        If the file cannot be opened or belongs to another user, or the file system has no locks.
     """
     with journal_errors("opened", path), contextlib.ExitStack() as stack:
         try:
@@ -57,7 +69,7 @@ def open_locked(path: Path) -> io.FileIO | None:
             return None
         if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
             raise PermissionError(errno.EPERM, "it belongs to another user")
-        # Locked, but removed meanwhile: by an owner who was just finished with it.
+        # The owner may have removed the file between our open and our lock.
         if not try_lock(file.fileno()) or _is_gone(file):
             return None
         stack.pop_all()
@@ -65,19 +77,19 @@ def open_locked(path: Path) -> io.FileIO | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody has locked a file.
+    """Return True if a file is locked.
 
     Raises
     ------
     JournalError
-        If it cannot be opened, or the file system has no locks.
+        If the file cannot be opened, or the file system has no locks.
     """
     with journal_errors("opened", path), path.open("rb") as file:
         return not try_lock(file.fileno(), shared=True)
 
 
 def remove_if_empty(path: Path) -> None:
-    """Remove a file that was created, and then never written to nor locked."""
+    """Remove a file that has no content and no owner."""
     with journal_errors("removed", path):
         file = open_locked(path)
         if file is None:
@@ -105,7 +117,7 @@ def _try_create(path: Path) -> tuple[Path, io.FileIO] | None:
         path.unlink(missing_ok=True)
         file.close()
         raise
-    # Somebody looked at it before it was ours, and may take it for abandoned.
+    # Another process opened it before we had the lock, and may remove it as abandoned.
     path.unlink(missing_ok=True)
     file.close()
     return None
@@ -121,7 +133,7 @@ def _is_gone(file: io.FileIO) -> bool:
 
 
 def sync_directory(directory: Path) -> None:
-    """Have the name of a new file on the disk as well, where that can be asked for."""
+    """Flush the entry of a new file in its directory to disk, on systems that can."""
     with contextlib.suppress(OSError):
         fd = os.open(directory, os.O_RDONLY)
         try:
@@ -131,7 +143,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def journal_error(done: str, path: Path, error: BaseException) -> JournalError:
-    """What to raise in place of an error of the operating system, with a hint."""
+    """Return a `JournalError`, with a hint, that says the file could not be ``done``."""
     code = error.errno if isinstance(error, OSError) else None
     reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
     return JournalError(
@@ -141,7 +153,7 @@ def journal_error(done: str, path: Path, error: BaseException) -> JournalError:
 
 @contextlib.contextmanager
 def journal_errors(done: str, path: Path) -> Iterator[None]:
-    """Raise errors of the operating system as `JournalError`: the file could not be ..."""
+    """Raise errors of the operating system as `JournalError`; see `journal_error`."""
     try:
         yield
     except OSError as error:

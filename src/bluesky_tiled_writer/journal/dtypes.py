@@ -1,4 +1,4 @@
-"""Dtypes of numpy in words, and back."""
+"""Numpy dtypes to plain values and back."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 
 
 def describe(dtype: np.dtype[Any]) -> Any:
-    """Plain values that `to_dtype` makes an equal dtype of.
+    """Return plain values from which `to_dtype` makes an equal dtype.
 
-    `numpy.lib.format` does the same for files, but gives up on overlapping fields and warns of
-    metadata, which is no part of the type.
+    `numpy.lib.format` does so for files, but fails on overlapping fields and warns about metadata,
+    which is no part of the type.
 
     Returns
     -------
     str, list, dict or None
-        A name, a base with a shape, or fields. None if nothing does: dtypes that other packages
-        add to numpy have names that mean something else.
+        A name, ``[base, shape]``, or the fields. None for dtypes that other packages add to numpy,
+        whose names mean another dtype.
     """
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
@@ -41,7 +41,7 @@ def describe(dtype: np.dtype[Any]) -> Any:
 
 
 def to_dtype(described: Any) -> np.dtype[Any]:
-    """The dtype that `describe` described."""
+    """Return the dtype of what `describe` returned."""
     if isinstance(described, list):
         base, shape = described
         described = (to_dtype(base), tuple(shape))

@@ -1,4 +1,4 @@
-"""Where the documents of a run are kept until Tiled has it: a journal, a backup, or nowhere."""
+"""Copies of a run's documents outside of Tiled: in a journal, in a backup, or none."""
 
 from __future__ import annotations
 
@@ -9,35 +9,33 @@ from bluesky_tiled_writer.errors import JournalError
 
 from .backup import Backup
 from .file import JournalFile
+from .format import NOTE
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
-NOTE = "note"
-"""Kind of journal entry that is no document: a note on the run."""
-
 
 class DocumentCopies:
-    """Keeps the documents of one run, and knows what that is worth.
+    """The copies of one run's documents, and what they allow the writer to promise.
 
     Parameters
     ----------
     uid : str
         Uid of the run.
     journal : JournalFile, optional
-        Gets every document before anything else.
+        Receives every document before it is processed.
     journal_failure : JournalError, optional
-        Why there is none, if there should be one.
+        Why the run has no journal although it should have one.
     backup : Backup, optional
-        Gets the documents if the run is not stored.
+        Receives the documents if the run cannot be stored.
     in_file : bool
-        Whether the documents come from a file, which is replayed.
+        True if the documents are being replayed from a file.
 
     Attributes
     ----------
     journal : JournalFile or None
-        As given.
+        The journal, also after it has failed.
     journal_failure : JournalError or None
-        Why the journal does not get the documents any more.
+        Why the journal receives no more documents.
     """
 
     def __init__(
@@ -57,53 +55,58 @@ class DocumentCopies:
 
     @property
     def journaled(self) -> bool:
-        """Whether the journal has every document so far."""
+        """True if the journal has every document so far."""
         return self.journal is not None and self.journal_failure is None
 
     @property
     def can_repeat(self) -> bool:
-        """Whether all documents so far can be sent again."""
+        """True if all documents so far can be sent again."""
         return self.journaled or self._in_file
 
     @property
-    def must_tell(self) -> bool:
-        """Whether nobody but the caller can be told of a failure."""
+    def must_tell_caller(self) -> bool:
+        """True if a failure has to be raised to the caller, since no other copy is complete."""
         return self._backup is None and not self.journaled
 
     @property
-    def must_vouch(self) -> bool:
-        """Whether a call that returns says that the run is in Tiled: there is no other place."""
+    def only_caller_knows(self) -> bool:
+        """True if there never was a copy: a call may return only when Tiled has its document."""
         return self._backup is None and self.journal is None and self.journal_failure is None
 
-    def keep_for_backup(self, name: str, doc: Any) -> bool:
-        """Keep a document that the journal does not get; False if there is no backup, either."""
+    def copy_for_backup(self, name: str, doc: Any) -> bool:
+        """Hand a document that the journal lacks to the backup; return False if there is none."""
         if self._backup is not None:
             self._backup.keep(name, doc)
         return self._backup is not None
 
-    def lose_journal(self, error: JournalError) -> None:
-        """Take note that the journal gets no documents any more."""
-        if self.journal_failure is not None:
-            return
-        self.journal_failure = error
+    def lose_journal(self, error: JournalError) -> bool:
+        """Stop relying on the journal, which could not be written; return True if that is news."""
+        news = self.journal_failure is None
+        if news:
+            self.journal_failure = error
+        return news
+
+    def log_lost_journal(self, error: JournalError) -> None:
+        """Log that the run goes on without its journal."""
         logger.error(
-            "The journal of run %s cannot be written any more; it goes on from memory, which the"
-            " end of this process would lose. %s",
+            "The journal of run %s can no longer be written. What comes now goes on from memory,"
+            " and is lost if this process ends before Tiled has it. %s",
             self._uid,
             error,
         )
 
     def sync(self) -> None:
-        """Have the journal be on the disk, and not only with the operating system."""
+        """Flush the journal to disk; if that fails, go on without it."""
         if self.journal is None or self.journal_failure is not None:
             return
         try:
             self.journal.sync()
         except JournalError as error:
-            self.lose_journal(error)
+            if self.lose_journal(error):
+                self.log_lost_journal(error)
 
     def back_up(self, error: Exception) -> None:
-        """Put the documents into the backup, if there is one."""
+        """Write all documents to the backup, if there is one and it has not been written yet."""
         if self._backup is None or self._backup.in_use:
             return
         documents = []
@@ -112,8 +115,15 @@ class DocumentCopies:
                 documents = [(entry.name, entry.doc) for entry in reader if entry.name != NOTE]
         self._backup.use(error, documents)
 
-    def done(self, *, incomplete: bool) -> None:
-        """Delete the journal of a run that is stored; a damaged one is kept elsewhere."""
+    def remove(self, *, incomplete: bool) -> None:
+        """Delete the journal of a run that Tiled has stored.
+
+        Parameters
+        ----------
+        incomplete : bool
+            True if the journal is damaged and Tiled lacks what was lost. The file is then kept
+            under another name.
+        """
         if self.journal is None:
             return
         try:
@@ -122,16 +132,16 @@ class DocumentCopies:
                 return
             kept = self.journal.put_away()
             logger.warning(
-                "Run %s is stored, but for what its damaged journal has lost. The journal is kept:"
-                " %s",
+                "Run %s is stored, except for what was lost when its journal was damaged. The"
+                " journal is kept as %s",
                 self._uid,
                 kept,
             )
         except JournalError as error:
-            logger.warning("Run %s is stored, but %s", self._uid, error)
+            logger.warning("Run %s is stored, but its journal is still there. %s", self._uid, error)
 
-    def let_go(self) -> None:
-        """Leave the journal to whoever finds it."""
+    def release(self) -> None:
+        """Close the journal but leave the file, for the next writer that looks for it."""
         if self.journal is not None:
             self.journal.close()
 

@@ -1,4 +1,4 @@
-"""Journals for people, and for programs that know nothing of them."""
+"""Journals as JSON Lines, for people and other programs."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from .reader import Damage, JournalReader
 
 
 def to_json_lines(path: Path, file: TextIO) -> list[Damage]:
-    """Write the documents of a journal as JSON Lines: ``{"name": ..., "doc": ...}`` each.
+    """Write the documents of a journal as JSON Lines, ``{"name": ..., "doc": ...}`` a line.
 
-    Where JSON cannot hold a value as it is, the nearest readable form of it stands there, and
-    ``"notes"`` beside ``"doc"`` says so.
+    A value that JSON cannot hold is written in the nearest readable form, and an item ``"notes"``
+    of the line says so.
 
     Parameters
     ----------
     path : Path
-        The journal; its owner may go on writing.
+        The journal. Its owner may go on writing meanwhile.
     file : TextIO
-        Where to write the lines.
+        Receives the lines.
 
     Returns
     -------
     list of Damage
-        What could not be read, and so is not among the lines.
+        The parts of the journal that could not be read and are missing from the lines.
 
     Raises
     ------
     JournalError
-        If the file cannot be opened, or is no journal.
+        If the file cannot be opened, or is not a journal.
     """
     with JournalReader.open(path) as reader:
         for entry in reader:

@@ -1,4 +1,4 @@
-"""The journal of one run, as its owner sees it."""
+"""The journal of one run, open for writing by its owner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,28 +25,28 @@ DAMAGED_SUFFIX = ".damaged"
 
 
 class JournalFile:
-    """The journal of one run, open for writing and locked; make one by `create` or `adopt`.
+    """The journal of one run, open for writing and locked. Use `create` or `adopt` to get one.
 
-    `append` is for the thread that has the documents, `sync` for another one. What `append` was
-    given is with the operating system when it returns: the end of the process cannot take it
-    back. A failure of the power can, until `sync`.
+    Call `append` in the thread that receives the documents, `sync` in another one. A document
+    survives the end of the process once `append` has returned, and a power failure once `sync`
+    has.
 
-    A journal holds a run without a gap. So the first failure of `append` is the last: after it
-    every other fails as well, and what was written before stays readable.
+    A journal holds a run without a gap. So after the first failure of `append` or `sync` every
+    later call fails too; what was written before stays readable.
 
-    In a child process that was forked off, a journal of its parent is closed, and stays the
-    parent's.
+    A process that forks must call `leave_to_parent` in the child, before anything else is done
+    with the journal there.
 
     Attributes
     ----------
     path : Path
-        Where it is.
+        The file.
     header : Header
-        What it is about.
+        Run, server and options, as written at the beginning of the file.
     size : int
-        Bytes in it.
+        Size in bytes.
     is_empty : bool
-        Whether it was adopted without any document, not even a damaged one.
+        True if it was adopted and holds no documents, not even damaged ones.
     """
 
     def __init__(self, path: Path, file: io.FileIO, header: Header, marker: bytes) -> None:
@@ -62,26 +61,25 @@ class JournalFile:
         self._pack, self._pack_event = self._encoder.pack, self._encoder.pack_event
         self._pid = os.getpid()
         self._failure: JournalError | None = None
-        self._refuses = False  # whatever the reason: one look for what every document waits for
+        self._refuses = False  # for any reason: `append` is in the way of every event
         self._synced = -1
         self._sync_failed = False
         self._append_lock = threading.Lock()
-        self._sync_lock = threading.Lock()  # not the same: no document waits for the disk
-        _open_here.add(self)
+        self._sync_lock = threading.Lock()  # another one, so that no document waits for the disk
 
     @classmethod
     def create(cls, directory: Path, header: Header) -> JournalFile:
-        """Begin a journal, in a file that is private to the user.
+        """Create a journal in a new file that only the user can read.
 
-        Its name is a hash of the run's uid. A run has a second journal if there is one already,
-        such as for another server.
+        The file is named by a hash of the run's uid, and a number if that name is taken, as it is
+        when the run also has a journal for another server.
 
         Parameters
         ----------
         directory : Path
-            Created if it is missing, private to the user as well.
+            Created if it does not exist, private to the user.
         header : Header
-            What the journal is about; `since`, `host` and `pid` are set here if they are empty.
+            Run, server and options; `since`, `host` and `pid` are filled in if they are empty.
 
         Raises
         ------
@@ -110,18 +108,18 @@ class JournalFile:
 
     @classmethod
     def adopt(cls, path: Path) -> JournalFile | None:
-        """Become the owner of a journal whose owner is gone, and cut off a torn end.
+        """Take over a journal whose owner is gone, and cut off a torn end.
 
         Returns
         -------
         JournalFile or None
-            None if the journal has an owner, or was removed meanwhile. Of several processes that
-            try at the same time, one at most gets it.
+            None if the journal has an owner or no longer exists. If several processes try at the
+            same time, at most one gets it.
 
         Raises
         ------
         JournalError
-            If it cannot be read or locked, or belongs to another user.
+            If the file cannot be read or locked, or belongs to another user.
         """
         file = open_locked(path)
         if file is None:
@@ -149,20 +147,22 @@ class JournalFile:
         return f"<{type(self).__name__} of run {self.header.uid!r}, {state}>"
 
     def append(self, name: str, doc: Any) -> None:
-        """Write a document; when this returns, the end of the process does not harm it.
+        """Write a document, so that it survives the end of this process.
 
         Parameters
         ----------
-        name, doc : str, dict
-            Kind of document, and the document. What of it comes back is told in `.codec`.
+        name : str
+            Kind of document, such as "event".
+        doc : dict
+            The document. See `.codec` for the types that change when it is read back.
 
         Raises
         ------
         JournalError
-            If it was not written; nothing of it was. Nor will be any other, see the class.
+            If it was not written, not even in part; every later document is refused, too.
         """
         lock = self._append_lock
-        lock.acquire()  # what `with` does takes longer, and every event of a scan comes by here
+        lock.acquire()  # faster than `with`, and every event of a scan pays for it
         try:
             if self._refuses:
                 raise self._refusal()
@@ -190,12 +190,12 @@ class JournalFile:
         self._file.close()
 
     def sync(self) -> None:
-        """Wait until all that was appended is on the disk; `append` does not wait meanwhile.
+        """Flush to disk what was appended; `append` can be called meanwhile and does not wait.
 
         Raises
         ------
         JournalError
-            If it could not be written there. After that, `append` and `sync` fail for good.
+            If that failed. `append` and `sync` refuse from then on.
         """
         with self._sync_lock:
             if self._sync_failed or os.getpid() != self._pid or self._file.closed:
@@ -207,7 +207,7 @@ class JournalFile:
                 with journal_errors("written to the disk", self.path):
                     getattr(os, "fdatasync", os.fsync)(self._fd)
             except JournalError as error:
-                # What did not get there is forgotten, and the next call would succeed.
+                # The kernel drops the pages that it could not write: a second call would succeed.
                 self._sync_failed = True
                 self._fail(error)
                 raise
@@ -216,45 +216,60 @@ class JournalFile:
             self._synced = size
 
     def documents(self) -> JournalReader:
-        """What is in the journal by now, for reading; close it afterwards."""
+        """Return a reader of the documents so far; close it after use."""
         return JournalReader.open(self.path)
 
     def close(self) -> None:
-        """Give the journal up, but leave it: it is an orphan that anybody may adopt."""
+        """Close and unlock the file, and leave it for another process to adopt."""
         with self._sync_lock, self._append_lock:
             self._close()
 
+    def leave_to_parent(self) -> None:
+        """Close this copy of the journal in a forked child; the parent keeps the file and its lock.
+
+        Every later call refuses. Call this only in the child. It waits for no lock, since a thread
+        of the parent may have held one when the process forked.
+        """
+        self._append_lock, self._sync_lock = threading.Lock(), threading.Lock()
+        # An open copy of the descriptor would keep the lock after the parent has ended.
+        self._close()
+
     def put_away(self) -> Path:
-        """Close the journal, and keep its file under another name, where nobody adopts it.
+        """Rename the file so that no process adopts it, and close it.
+
+        Returns
+        -------
+        Path
+            The new name, ``*.damaged``.
 
         Raises
         ------
         JournalError
-            If the file cannot be renamed, or is the parent process's.
+            If the file cannot be renamed, or belongs to the parent process.
         """
         kept = self.path.with_name(f"{self.path.stem}-{time.time_ns()}{DAMAGED_SUFFIX}")
-        with self._last_act("renamed"):
+        with self._closing("renamed"):
             self.path.rename(kept)
         return kept
 
     def remove(self) -> None:
-        """Delete the journal, and close it.
+        """Delete the file and close it.
 
         Raises
         ------
         JournalError
-            If the file cannot be deleted, or is the parent process's.
+            If the file cannot be deleted, or belongs to the parent process.
         """
-        with self._last_act("deleted"):
+        with self._closing("deleted"):
             self.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _last_act(self, done: str) -> Iterator[None]:
-        """Do something to the file while it is locked, so that nobody adopts it; then close it."""
+    def _closing(self, done: str) -> Iterator[None]:
+        """Close the file after the block, which needs its lock to keep other processes away."""
         with self._sync_lock, self._append_lock:
             if os.getpid() != self._pid or self._file.closed:
                 raise self._refusal()
-            if os.name == "nt":  # which renames and deletes no open file
+            if os.name == "nt":  # Windows cannot rename or delete an open file
                 self._close()
             try:
                 with journal_errors(done, self.path):
@@ -270,7 +285,7 @@ class JournalFile:
                 written += os.write(self._fd, memoryview(data)[written:])
             self.size = end
         except BaseException as error:
-            # Ask the file what became of it: this may be KeyboardInterrupt, too, at any point.
+            # It may be KeyboardInterrupt, raised before or after the write: the file size tells.
             if os.fstat(self._fd).st_size == end:
                 self.size = end
                 raise
@@ -292,20 +307,6 @@ class JournalFile:
         if os.getpid() != self._pid:
             return JournalError(
                 f"The journal {self.path} belongs to process {self._pid}.",
-                hint="A process that was forked off needs a TiledWriter of its own.",
+                hint="Make a new TiledWriter in each forked process.",
             )
         return JournalError(f"The journal {self.path} is closed.")
-
-
-_open_here: weakref.WeakSet[JournalFile] = weakref.WeakSet()
-
-
-def _leave_to_parent() -> None:
-    """In a child process: keep no lock of the parent's journals alive, and wait for none."""
-    for journal in list(_open_here):
-        journal._append_lock, journal._sync_lock = threading.Lock(), threading.Lock()
-        journal._close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -1,4 +1,4 @@
-"""Whose a file is: a lock that ends with the process that holds it, however it ends."""
+"""File locks, which end with the process that holds them, however it ends."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import errno
 import sys
 
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What file systems answer that have no locks."""
+"""Error numbers from file systems without locks."""
 
 if sys.platform == "win32":
     import msvcrt
     import os
 
-    _FAR = 2**31 - 2  # locked bytes cannot be read, so one that a journal hardly ever has
+    _FAR = 2**31 - 2  # a locked byte cannot be read, so lock one beyond the end of any journal
 
     def try_lock(fd: int, *, shared: bool = False) -> bool:
-        """Take the lock, as on other systems, except that it is never shared."""
+        """Lock an open file as on other systems, except that the lock is never shared."""
         os.lseek(fd, _FAR, os.SEEK_SET)
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
@@ -27,29 +27,29 @@ else:
     import fcntl
 
     def try_lock(fd: int, *, shared: bool = False) -> bool:
-        """Take the lock of an open file, unless somebody else holds it.
+        """Lock an open file, unless it is locked already.
 
-        It belongs to what was opened: whoever opens the file again does not share it, not even in
-        the same process, and a child process that inherits the descriptor does.
+        A second `open` of the file does not share the lock, not even in the same process. A child
+        process that inherits the descriptor does.
 
         Parameters
         ----------
         fd : int
-            File descriptor. The lock ends when it and its copies are closed.
+            File descriptor. The lock ends when it and all its copies are closed.
         shared : bool
-            Share the lock with others who ask to. Whoever only wants to know takes this one.
+            Share the lock with others that ask for a shared one; enough to test for an owner.
 
         Returns
         -------
         bool
-            Whether the lock is held now.
+            True if the lock is held now.
 
         Raises
         ------
         OSError
             If the file system has no locks.
         """
-        # Not lockf: such a lock ends when this process closes any descriptor of the file.
+        # Not lockf, whose locks end when this process closes any descriptor of the file.
         try:
             fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:

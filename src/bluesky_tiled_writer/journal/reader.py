@@ -1,4 +1,4 @@
-"""Reading a journal, whatever happened to it."""
+"""Reads journals, also damaged ones and those that are still being written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHUNK = 2**20
 
 
 class Entry(NamedTuple):
-    """A document in a journal, and where its frame begins and ends."""
+    """A document in a journal, and the offsets at which its frame begins and ends."""
 
     offset: int
     name: str
@@ -29,17 +29,20 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Damage:
-    """Bytes of a journal that cannot be read, and why; whatever is outside of them can."""
+    """A range of bytes of a journal that cannot be read, and why. All the rest can."""
 
     start: int
     end: int
     reason: str
 
+    def __str__(self) -> str:
+        return f"bytes {self.start} to {self.end}: {self.reason}"
+
 
 class JournalReader:
-    """The documents in a journal: iterate over it, as often as you like.
+    """The documents in a journal. It can be iterated over again and again.
 
-    It reads up to where the file ended when it was opened; the owner may go on writing.
+    It reads up to the end that the file had when it was opened; the owner may go on writing.
 
     Parameters
     ----------
@@ -49,23 +52,23 @@ class JournalReader:
     Attributes
     ----------
     header : Header
-        What the journal is about.
+        Run, server and options.
     marker : bytes
-        What every frame begins with.
+        First bytes of every frame.
     start : int
         Offset of the first frame.
     size : int
-        Where the file ended.
+        Size of the file when it was opened.
     damage : list of Damage
-        What the last iteration could not read and had to skip.
+        What the last iteration could not read and skipped.
     torn : int
-        Bytes at the end that the last iteration found to be no whole frame: the write of it was
-        cut off before the call that wrote it returned, or the power failed before it was on disk.
+        Bytes of an incomplete frame that the last iteration found at the end. Its writer ended
+        during the write, or the power failed before the frame was on disk.
 
     Raises
     ------
     JournalError
-        If neither copy of the header can be read, or a later version wrote it.
+        If neither copy of the header can be read, or a later version of the format wrote it.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -84,12 +87,12 @@ class JournalReader:
 
     @classmethod
     def open(cls, path: Path) -> JournalReader:
-        """Open a journal for reading; whoever writes it does not notice.
+        """Open a journal for reading, without a lock.
 
         Raises
         ------
         JournalError
-            If the file cannot be opened, or is no journal.
+            If the file cannot be opened, or is not a journal.
         """
         try:
             file = path.open("rb")
@@ -105,7 +108,7 @@ class JournalReader:
 
     @property
     def gaps(self) -> list[Damage]:
-        """The damage that the last iteration found where documents were."""
+        """The damage that the last iteration found among the documents, not in the header."""
         return [damage for damage in self.damage if damage.start >= self.start]
 
     def close(self) -> None:
@@ -127,20 +130,20 @@ class JournalReader:
         return self.since(0)
 
     def since(self, start: int) -> Iterator[Entry]:
-        """The documents from an offset on: the end of an entry, or 0 for all."""
+        """Iterate over the documents from an offset on: the `end` of an entry, or 0 for all."""
         for offset, payload in self.frames(start):
             end = offset + HEAD.size + len(payload)
             try:
                 name, doc = decode(payload)
             except (CodecError, TypeError, ValueError):
-                self.damage.append(Damage(offset, end, "it holds no document"))
+                self.damage.append(Damage(offset, end, "it does not hold a document"))
                 continue
             yield Entry(offset, name, doc, end)
 
     def frames(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
-        """The offset and the payload of every good frame from `start` on, without decoding."""
+        """Iterate over offset and undecoded payload of every intact frame from `start` on."""
         self.damage = list(self._header_damage)
-        # Without its second copy, the header is all that there is.
+        # Cut off in the second copy of the header: there are no frames.
         self.torn = self.size - self.start // 2 if self.size < self.start else 0
         offset = max(start, self.start)
         while offset < self.size:
@@ -171,7 +174,7 @@ class JournalReader:
         return parse_head(self.marker, offset, self._read(offset, HEAD.size))
 
     def _skip_to_next_head(self, offset: int) -> int:
-        """Go on behind bytes that are no head, and say what they are."""
+        """Return the offset of the next head, and record what is before it as damage or torn."""
         end = self._find_head(offset + 1)
         if end == self.size and self._is_torn(offset):
             self.torn = end - offset
@@ -180,9 +183,9 @@ class JournalReader:
         return end
 
     def _find_head(self, offset: int) -> int:
-        """Where the next head begins, or else the end of the file."""
+        """Return where the next head begins, or the end of the file if there is none."""
         while offset < self.size:
-            # Heads that begin in this chunk, even if their marker ends outside of it.
+            # Read a little more than a chunk, for a marker that begins at its end.
             found = self._read(offset, _CHUNK + MARKER_SIZE - 1).find(self.marker)
             if found < 0:
                 offset += _CHUNK
@@ -193,8 +196,8 @@ class JournalReader:
         return self.size
 
     def _is_torn(self, offset: int) -> bool:
-        """Whether what follows is what remains of a write rather than of a frame."""
+        """Return True if the rest of the file is an unfinished write rather than damage."""
         if self.size - offset < HEAD.size:
             return True
-        # Blocks that a file system had reserved for a write, but not written, read as zeros.
+        # Blocks that the file system had reserved for a write that never came read as zeros.
         return all(not any(self._read(i, _CHUNK)) for i in range(offset, self.size, _CHUNK))

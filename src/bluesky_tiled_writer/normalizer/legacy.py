@@ -1,8 +1,8 @@
 """External data of the older event model, Resource and Datum, in the words of today's.
 
 Today a StreamResource names the files of one data key, and StreamDatums say which rows they bring.
-Of old, a Resource names files, a Datum a part of them, and an event holds the id of the Datum where
-its value should be. So the two meet in the event: only there is the data key known.
+In older documents a Resource names files, a Datum a part of them, and an event holds the id of the
+Datum in place of its value. So the two meet in the event: only there is the data key known.
 """
 
 from __future__ import annotations
@@ -12,19 +12,14 @@ import operator
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
-
-from event_model import unpack_datum_page
+from typing import Any
 
 from bluesky_tiled_writer.consolidators import mimetypes_by_spec
 from bluesky_tiled_writer.errors import InvalidDocument
 
-from .stream_resources import Document, of_today
-
-if TYPE_CHECKING:
-    from event_model import DatumPage
-
-NamedDocument = tuple[str, Document]
+from .documents import Document, NamedDocument, mapping_or_empty, own_copy, text
+from .events import unpack_datums
+from .stream_resources import odd_parameters, of_today
 
 SPEC = "_resource_spec"
 """Among the `datum_kwargs`, the spec of the Resource, for patches that depend on it."""
@@ -44,7 +39,7 @@ class _Reference:
     data_key: str
     descriptor: str
     stream: str
-    seq_num: int
+    seq_num: Any
 
     def number(self, value: Any) -> int:
         """Read a number in the arguments of the Datum."""
@@ -57,6 +52,18 @@ class _Reference:
                 hint="Mend them by a patch: patches={'datum': ...}.",
             ) from None
 
+    def row(self) -> int:
+        """Return the row of the event, counted from 0."""
+        try:
+            return operator.index(self.seq_num) - 1
+        except TypeError:
+            raise InvalidDocument(
+                f"External key {self.data_key!r} of stream {self.stream!r}: the datum"
+                f" {self.datum_id!r} belongs to an event with the seq_num {self.seq_num!r}, so"
+                " that its row is not known.",
+                hint="A seq_num counts the events of a stream from 1.",
+            ) from None
+
 
 @dataclass
 class _Frames:
@@ -67,7 +74,7 @@ class _Frames:
     count: int = 0
 
     def up_to(self, frame: int, uri: str) -> tuple[int, int]:
-        """Count up to and with a frame, by its number in its file, and give the range."""
+        """Count up to and including a frame, by its number in its file; return the range."""
         start = self.carry + self.count
         if self.carry + frame + 1 < start or (self.uri and uri != self.uri):
             self.carry = start  # the next file counts its frames from 0 again
@@ -76,7 +83,7 @@ class _Frames:
 
 
 class LegacyResources:
-    """Keeps the Resources and Datums of a run until events refer to them.
+    """The Resources and Datums of a run, kept until events refer to them.
 
     Parameters
     ----------
@@ -86,14 +93,14 @@ class LegacyResources:
 
     def __init__(self, spec_to_mimetype: Mapping[str, str] | None = None) -> None:
         self.mimetypes = mimetypes_by_spec(dict(spec_to_mimetype or {}))
-        self._specs: dict[str, str] = {}
-        self._resources: dict[str, Document] = {}
+        self._specs: dict[Any, str] = {}
+        self._resources: dict[Any, Document] = {}
         self._datums: dict[str, Document] = {}
         self._used: OrderedDict[str, Document] = OrderedDict()
         self._frames: dict[tuple[str, str], _Frames] = {}
         self._emitted: set[str] = set()
         self._unknown: set[str] = set()  # specs
-        self._wrong: list[str] = []
+        self._notes: list[str] = []
         # By stream and data key, in the order of the events.
         self._waiting: dict[tuple[str, str], deque[_Reference]] = {}
 
@@ -105,37 +112,48 @@ class LegacyResources:
         Returns
         -------
         list of (str, dict)
-            What events waited for: documents to emit now, most often none.
+            Documents to emit now, for events that came before it; most often none.
 
         Raises
         ------
         InvalidDocument
-            If it does not say where the files are.
+            If it has no uid, or does not say where the files are.
         """
-        spec = str(doc.get("spec") or "")
+        spec = text(doc.get("spec"))
         known = spec if spec in self.mimetypes else spec.upper()
         if known not in self.mimetypes:
             self._unknown.add(spec.upper())
-        today = of_today({**doc, "spec": spec.upper()}, self.mimetypes[known])
+        today = self._of_today({**doc, "spec": spec.upper()}, known)
         self._specs[doc["uid"]] = spec.upper()
         self._resources[doc["uid"]] = today
         return self._arrived()
 
     def stream_resource(self, doc: Mapping[str, Any]) -> Document:
-        """Bring a StreamResource of any vintage up to date.
+        """Bring a StreamResource of any age up to date.
 
         Raises
         ------
         InvalidDocument
-            If it does not say where the files are.
+            If it has no uid, or does not say where the files are.
         """
-        return of_today(doc, self.mimetypes[str(doc.get("spec") or "")])
+        return self._of_today(doc, text(doc.get("spec")))
+
+    def _of_today(self, doc: Mapping[str, Any], spec: str) -> Document:
+        today = of_today(doc, self.mimetypes[spec])
+        if (odd := odd_parameters(doc)) is not None:
+            self._notes.append(
+                f"The resource {doc['uid']!r} has parameters that are no mapping; they were not"
+                f" used: {odd!r}."
+            )
+        return today
 
     def marked(self, doc: Mapping[str, Any]) -> Document:
-        """Copy a Datum and mark it with the spec of its Resource, if known, for patches."""
-        marked = copy.deepcopy(dict(doc))
-        if spec := self._specs.get(marked.get("resource", "")):
-            marked["datum_kwargs"] = {**(marked.get("datum_kwargs") or {}), SPEC: spec}
+        """Return a copy of a Datum with the spec of its Resource, if known, for patches."""
+        marked = own_copy(doc)
+        resource = marked.get("resource")
+        spec = self._specs.get(resource) if isinstance(resource, str | int) else None
+        if spec and isinstance(kwargs := marked.get("datum_kwargs", {}), Mapping | None):
+            marked["datum_kwargs"] = {**(kwargs or {}), SPEC: spec}
         return marked
 
     def datum(self, doc: Mapping[str, Any]) -> list[NamedDocument]:
@@ -144,40 +162,39 @@ class LegacyResources:
         Returns
         -------
         list of (str, dict)
-            What events waited for: documents to emit now, most often none.
+            Documents to emit now, for events that came before it; most often none.
 
         Raises
         ------
         InvalidDocument
             If it has no id or does not name its Resource.
         """
-        for name in ("datum_id", "resource"):
-            if name not in doc:
-                raise InvalidDocument(
-                    f"The datum {doc.get('datum_id')!r} (resource {doc.get('resource')!r})"
-                    f" has no {name!r}.",
-                    hint="A datum needs datum_id, resource and datum_kwargs.",
-                )
+        _check_datum(doc)
+        kwargs = doc.get("datum_kwargs")
+        if kwargs is not None and not isinstance(kwargs, Mapping):
+            self._notes.append(
+                f"The datum {doc['datum_id']!r} has datum_kwargs that are no mapping; they were"
+                f" not used: {kwargs!r}."
+            )
         self._datums[doc["datum_id"]] = dict(doc)
         return self._arrived()
 
     def datum_page(self, doc: Mapping[str, Any]) -> list[NamedDocument]:
         """Take a page of Datums; see `datum`."""
-        return [
-            pair
-            for datum in unpack_datum_page(cast("DatumPage", doc))
-            for pair in self.datum(datum)
-        ]
+        datums = unpack_datums(doc)
+        for datum in datums:
+            _check_datum(datum)  # a page is taken as a whole or not at all
+        return [pair for datum in datums for pair in self.datum(datum)]
 
     def reference(
-        self, datum_id: str, data_key: str, descriptor: str, stream: str, seq_num: int
+        self, datum_id: str, data_key: str, descriptor: str, stream: str, seq_num: Any
     ) -> list[NamedDocument]:
         """Take an event's reference to a Datum.
 
         Parameters
         ----------
         datum_id : str
-            What the event holds as the value of the key.
+            The value of the key in the event.
         data_key, descriptor, stream : str
             The key, the uid of the descriptor and the name of the stream.
         seq_num : int
@@ -188,6 +205,11 @@ class LegacyResources:
         list of (str, dict)
             Documents to emit: a StreamDatum, before it the StreamResource if this is its first
             use. Nothing if the Datum, or one before it, is still to come: it is remembered.
+
+        Raises
+        ------
+        InvalidDocument
+            If the Datum does not say which rows it brings.
         """
         reference = _Reference(datum_id, data_key, descriptor, stream, seq_num)
         if (stream, data_key) not in self._waiting and self._is_here(datum_id):
@@ -196,7 +218,7 @@ class LegacyResources:
         return []
 
     def late(self) -> tuple[list[NamedDocument], list[str]]:
-        """Give what is left when the run stops.
+        """Return the documents and notes that are left when the run stops.
 
         Returns
         -------
@@ -214,36 +236,36 @@ class LegacyResources:
                 else:
                     missing.append(reference)
             if missing:
-                what = self._what_is_missing(missing[0])
+                what = self._missing_document(missing[0])
                 notes.append(
                     f"External key {key!r} of stream {stream!r}: {what} never came, so that"
                     f" {len(missing)} of its rows were not registered (seq_num"
                     f" {missing[0].seq_num} the first)."
                 )
         self._waiting.clear()
-        return documents, [*self._wrong, *notes]
+        return documents, [*self._notes, *notes]
 
     def _documents_or_note(self, reference: _Reference) -> list[NamedDocument]:
-        """As `_documents`, but what is wrong with one Datum does not cost those after it."""
+        """Return the documents of a reference; a Datum that is wrong does not cost later ones."""
         try:
             return list(self._documents(reference))
         except InvalidDocument as error:
-            self._wrong.append(str(error))
+            self._notes.append(str(error))
             return []
 
     def _documents(self, reference: _Reference) -> Iterator[NamedDocument]:
         datum = self._take(reference.datum_id)
         resource = self._resources[datum["resource"]]
-        kwargs = dict(datum.get("datum_kwargs") or {})
+        kwargs = dict(mapping_or_empty(datum.get("datum_kwargs")))
         start, stop = self._indices(reference, resource, kwargs)
         # Each descriptor and key gets a StreamResource of its own, since it lands on its own node.
         uid = f"{datum['resource']}-{reference.descriptor}-{reference.data_key}"
         if uid not in self._emitted:
             self._emitted.add(uid)
             if resource["parameters"].get("spec") in self._unknown:
-                self._wrong.append(_as_bytes(reference, datum["resource"], resource))
-            stream_resource = copy.deepcopy(resource)
-            stream_resource["parameters"].update(kwargs)
+                self._notes.append(_as_bytes(reference, datum["resource"], resource))
+            stream_resource = copy.copy(resource)
+            stream_resource["parameters"] = own_copy({**resource["parameters"], **kwargs})
             yield (
                 "stream_resource",
                 {**stream_resource, "uid": uid, "data_key": reference.data_key},
@@ -262,7 +284,7 @@ class LegacyResources:
     def _indices(
         self, reference: _Reference, resource: Document, kwargs: Document
     ) -> tuple[int, int]:
-        """Find the range of indices of a Datum, and take what gives it out of its arguments."""
+        """Find the indices of a Datum; the arguments that give them are removed."""
         if isinstance(indices := kwargs.pop("indices", None), Mapping):
             return reference.number(indices.get("start")), reference.number(indices.get("stop"))
         if (point := kwargs.pop("point_number", None)) is not None:
@@ -272,9 +294,10 @@ class LegacyResources:
             return frames.up_to(reference.number(frame), resource["uri"])
         if resource["parameters"].get("spec") == _NPY and "index" in kwargs:
             return reference.number(kwargs["index"]), reference.number(kwargs["index"]) + 1
-        return reference.seq_num - 1, reference.seq_num
+        row = reference.row()
+        return row, row + 1
 
-    # -- who waits for whom ---------------------------------------------------------------------
+    # -- references that wait -------------------------------------------------------------------
 
     def _is_here(self, datum_id: str) -> bool:
         datum = self._datums.get(datum_id) or self._used.get(datum_id)
@@ -289,7 +312,7 @@ class LegacyResources:
         return datum
 
     def _arrived(self) -> list[NamedDocument]:
-        """Give what waited for the latest document: the rows of a key stay in their order."""
+        """Return the documents that the latest one made possible; keys keep their row order."""
         documents: list[NamedDocument] = []
         for key, waiting in list(self._waiting.items()):
             while waiting and self._is_here(waiting[0].datum_id):
@@ -298,11 +321,21 @@ class LegacyResources:
                 del self._waiting[key]
         return documents
 
-    def _what_is_missing(self, reference: _Reference) -> str:
+    def _missing_document(self, reference: _Reference) -> str:
         datum = self._datums.get(reference.datum_id) or self._used.get(reference.datum_id)
         if datum is None:
             return f"the datum {reference.datum_id!r}"
         return f"the resource {datum['resource']!r} of the datum {reference.datum_id!r}"
+
+
+def _check_datum(doc: Mapping[str, Any]) -> None:
+    for name, kinds in (("datum_id", str), ("resource", str | int)):
+        if not isinstance(doc.get(name), kinds):
+            what = f"the {name} {doc[name]!r}" if name in doc else f"no {name!r}"
+            raise InvalidDocument(
+                f"The datum {doc.get('datum_id')!r} (resource {doc.get('resource')!r}) has {what}.",
+                hint="A datum needs datum_id, resource and datum_kwargs.",
+            )
 
 
 def _as_bytes(reference: _Reference, uid: Any, resource: Mapping[str, Any]) -> str:

@@ -1,8 +1,7 @@
-"""Resources, and StreamResources of any vintage, as the StreamResources of today."""
+"""Resources, and StreamResources of any age, as the StreamResources of today."""
 
 from __future__ import annotations
 
-import copy
 import posixpath
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from bluesky_tiled_writer.consolidators import file_uri, is_windows_path
 from bluesky_tiled_writer.errors import InvalidDocument
 
-Document = dict[str, Any]
+from .documents import Document, is_blank, own_copy, text
 
 _HDF5 = "application/x-hdf5"
 _DATASETS = {
@@ -24,37 +23,52 @@ _AREA_DETECTOR_TEMPLATE = "%s%s"
 
 
 def of_today(doc: Mapping[str, Any], mimetype: str) -> Document:
-    """Bring a Resource, or a StreamResource of any vintage, to the schema of today.
+    """Bring a Resource, or a StreamResource of any age, up to date.
 
     Parameters
     ----------
     doc : mapping
         The document; it is not changed.
     mimetype : str
-        What its spec stands for; not used where the document gives a MIME type itself.
+        The meaning of its spec; not used where the document gives a MIME type itself.
+
+    Returns
+    -------
+    dict
+        A StreamResource. Its `data_key` is empty where the document has none, and its
+        `parameters` are empty where the document has no mapping there.
 
     Raises
     ------
     InvalidDocument
-        If it does not say where the files are.
+        If it has no uid, or does not say where the files are.
     """
+    if not isinstance(doc.get("uid"), str | int):
+        raise InvalidDocument(
+            f"A resource ({str(dict(doc))[:200]}) has the uid {doc.get('uid')!r}.",
+            hint="It needs one that is text: datums refer to it.",
+        )
     if "mimetype" in doc:
-        uri, mimetype = doc.get("uri"), doc["mimetype"]
-        parameters = copy.deepcopy(doc.get("parameters") or {})
+        mimetype, parameters, uri = doc["mimetype"], _parameters(doc, "parameters"), doc.get("uri")
+        if not isinstance(uri, str):
+            raise InvalidDocument(
+                f"The stream_resource {doc['uid']!r} has the uri {uri!r}.",
+                hint="It must be text. Mend it by a patch: patches={'stream_resource': ...}.",
+            )
     else:
         _check(doc)
-        parameters = copy.deepcopy(doc["resource_kwargs"] or {})
+        parameters = _parameters(doc, "resource_kwargs")
         uri = _uri(doc, parameters)
-        parameters["spec"] = doc["spec"]
-        if dataset := _DATASETS.get(doc["spec"]):
-            parameters["dataset"] = parameters.get("dataset") or dataset
-    if frames := parameters.pop("frame_per_point", None):
+        spec = parameters["spec"] = str(doc["spec"])
+        if (dataset := _DATASETS.get(spec)) and is_blank(parameters.get("dataset")):
+            parameters["dataset"] = dataset
+    if not is_blank(frames := parameters.pop("frame_per_point", None)):
         parameters["multiplier"] = frames
-    if mimetype == _HDF5:
+    if text(mimetype) == _HDF5:
         dataset = parameters.pop("dataset", "")
         parameters["dataset"] = parameters.pop("path", dataset)
     return {
-        "uid": doc.get("uid"),
+        "uid": doc["uid"],
         "data_key": doc.get("data_key", ""),
         "mimetype": mimetype,
         "uri": uri,
@@ -62,8 +76,19 @@ def of_today(doc: Mapping[str, Any], mimetype: str) -> Document:
     }
 
 
+def odd_parameters(doc: Mapping[str, Any]) -> Any:
+    """Return the parameters of a resource if they are no mapping; None if they are as usual."""
+    value = doc.get("parameters" if "mimetype" in doc else "resource_kwargs")
+    return None if isinstance(value, Mapping) or is_blank(value) else value
+
+
+def _parameters(doc: Mapping[str, Any], name: str) -> Document:
+    parameters = doc.get(name)
+    return own_copy(parameters) if isinstance(parameters, Mapping) else {}
+
+
 def _check(doc: Mapping[str, Any]) -> None:
-    for name in ("uid", "spec", "root", "resource_path", "resource_kwargs"):
+    for name in ("spec", "root", "resource_path", "resource_kwargs"):
         if name not in doc:
             raise InvalidDocument(
                 f"The resource {doc.get('uid')!r} has no {name!r}.",
@@ -73,8 +98,8 @@ def _check(doc: Mapping[str, Any]) -> None:
 
 def _uri(doc: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
     """Join root and path of a Resource; a slash at the end stays, since it makes a directory."""
-    root, path = str(doc["root"] or ""), str(doc["resource_path"])
-    windows = doc.get("path_semantics") == "windows" or is_windows_path(root or path)
+    root, path = text(doc["root"]), str(doc["resource_path"])
+    windows = text(doc.get("path_semantics")) == "windows" or is_windows_path(root or path)
     if windows:
         root, path = root.replace("\\", "/"), path.replace("\\", "/")
     if root:

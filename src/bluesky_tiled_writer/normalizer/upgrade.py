@@ -1,126 +1,106 @@
-"""Small changes to documents of any vintage, each a function of the document alone.
+"""The data keys of a descriptor in today's words: names, types and shapes.
 
-Whether a document is valid is that, too; what is remembered of it only saves time.
+A descriptor may have anything in any field. Only what is of the right kind is brought up to date;
+the rest stays as it is, for the metadata.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jsonschema
-import msgpack
-from event_model import DocumentNames, schema_validators
+import numpy as np
 
-from bluesky_tiled_writer.errors import InvalidDocument
-from bluesky_tiled_writer.schema import to_json
-
-Document = dict[str, Any]
+from .documents import Document, is_blank, mapping_or_empty, text
 
 # What the JSON types of the event model mean where no numpy type is given. A bare "array" does
 # not say what its elements are: those of events are left open, so that the values can tell.
 _NUMPY_TYPES = {"number": "<f8", "integer": "<i8", "boolean": "|b1", "string": "<U0"}
-EXTERNAL_ARRAY = "<f8"
-EXTERNAL = "EXTERNAL:"
-"""What `external` says where a descriptor has it, but empty; the schema wants a word."""
+_EXTERNAL_ARRAY = "<f8"
+_EXTERNAL = "EXTERNAL:"
+"""The value of `external` where a descriptor gives None: the key is external all the same."""
 
-MOST_KNOWN = 20_000
-"""Data keys that are remembered to be valid, at most."""
-
-_valid: set[bytes] = set()
+RESERVED_KEYS = re.compile(r"time|seq_num|internal(_\d+)?")
+"""Data keys that would be taken for columns or nodes of the layout in Tiled."""
 
 
-def take_out(doc: Document, external: set[str]) -> Document:
-    """Take values out that only refer to external data, in place, and give them."""
-    references = {key: value for key, value in doc["data"].items() if key in external}
-    for part in ("data", "timestamps"):
-        doc[part] = {key: value for key, value in doc[part].items() if key not in external}
-    return references
+def upgrade_descriptor(doc: Document) -> dict[str, str]:
+    """Bring a descriptor with `data_keys` up to date, in place.
 
-
-def validate(kind: str, doc: Any) -> None:
-    """Raise `InvalidDocument` if a document breaks the schema of the event model."""
-    validator = schema_validators[DocumentNames[kind]]
-    news: set[bytes] = set()
-    try:
-        validator.validate(_unknown_part(doc, news) if kind == "descriptor" else doc)
-    except jsonschema.ValidationError as error:
-        # Only what stays wrong in plain JSON is wrong: the schema knows no numpy scalars.
-        if validator.is_valid(to_json(doc)[0]):
-            return
-        where = ".".join(map(str, error.absolute_path)) or "the document"
-        raise InvalidDocument(
-            f"The {kind} document {_name_of(doc)} breaks the event model: {where}:"
-            f" {error.message[:500]}.",
-            hint="Mend it where it is made, or by a patch: patches={" + repr(kind) + ": ...}.",
-        ) from error
-    if len(_valid) > MOST_KNOWN:
-        _valid.clear()
-    _valid.update(news)
-
-
-def _unknown_part(descriptor: Any, news: set[bytes]) -> Any:
-    """A descriptor without data keys that were valid before; the others are added to `news`.
-
-    A schema takes half a millisecond for each, and most descriptors declare what others did before.
+    Returns
+    -------
+    dict of str to str
+        The data keys that were renamed: old name to new.
     """
-    part = _without_known(descriptor, news)
-    if isinstance(configuration := descriptor.get("configuration"), dict):
-        devices = {name: _without_known(device, news) for name, device in configuration.items()}
-        part = {**part, "configuration": devices}
-    return part
+    doc["data_keys"] = data_keys = dict(doc["data_keys"])
+    for key, data_key in data_keys.items():
+        if isinstance(data_key, Mapping):
+            data_keys[key] = dict(data_key)
+    renamed = _rename_reserved(data_keys)
+    for names in _name_lists(doc):
+        names[:] = [renamed.get(key, key) if isinstance(key, str) else key for key in names]
+    for data_key in data_keys.values():
+        if isinstance(data_key, dict):
+            if "external" in data_key and data_key["external"] is None:
+                data_key["external"] = _EXTERNAL
+            _update_data_key(data_key, _EXTERNAL_ARRAY if "external" in data_key else None)
+    for device in mapping_or_empty(doc.get("configuration")).values():
+        for data_key in mapping_or_empty(mapping_or_empty(device).get("data_keys")).values():
+            if isinstance(data_key, dict):
+                _update_data_key(data_key, _EXTERNAL_ARRAY)
+    for name, keys in mapping_or_empty(doc.get("object_keys")).items():
+        for key in keys if isinstance(keys, list) else ():
+            if isinstance(key, str) and isinstance(data_key := data_keys.get(key), dict):
+                data_key["object_name"] = name
+    return renamed
 
 
-def _without_known(declaring: Any, news: set[bytes]) -> Any:
-    """The same of whatever has data keys: a descriptor, or the configuration of a device."""
-    data_keys = declaring.get("data_keys") if isinstance(declaring, dict) else None
-    if not isinstance(data_keys, dict):
-        return declaring
-    unknown = {}
-    for name, data_key in data_keys.items():
-        packed = _packed(name, data_key)
-        if packed in _valid:
+def external_keys(doc: Mapping[str, Any]) -> frozenset[str]:
+    """Return the data keys of a descriptor whose values are in files."""
+    data_keys: Mapping[str, Any] = doc["data_keys"]
+    return frozenset(
+        key for key, data_key in data_keys.items() if "external" in mapping_or_empty(data_key)
+    )
+
+
+def _rename_reserved(data_keys: Document) -> dict[str, str]:
+    """Rename data keys that would be taken for something else in Tiled, in place."""
+    stamps = {f"ts_{key}" for key in data_keys}
+    renamed: dict[str, str] = {}
+    for key in list(data_keys):
+        if not isinstance(key, str):
             continue
-        unknown[name] = data_key
-        if packed is not None:
-            news.add(packed)
-    return {**declaring, "data_keys": unknown}
+        if not RESERVED_KEYS.fullmatch(key) and key not in stamps:
+            continue
+        new = f"{key}_"
+        while new in data_keys or new in stamps:
+            new += "_"
+        renamed[key] = new
+        data_keys[new] = data_keys.pop(key)
+    return renamed
 
 
-def _packed(name: str, data_key: Any) -> bytes | None:
-    """What tells a data key from every other one; None if it has values that JSON may not have."""
-    try:
-        # Strict: what equals something valid is not valid, too, if it is a numpy scalar or a tuple.
-        packed: bytes = msgpack.packb([name, data_key], strict_types=True)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return packed
+def _name_lists(doc: Document) -> Iterator[list[Any]]:
+    """Yield the lists in a descriptor that name data keys."""
+    for keys in mapping_or_empty(doc.get("object_keys")).values():
+        if isinstance(keys, list):
+            yield keys
+    for hints in mapping_or_empty(doc.get("hints")).values():
+        if isinstance(fields := mapping_or_empty(hints).get("fields"), list):
+            yield fields
 
 
-def _name_of(doc: Any) -> str:
-    name = f" ({doc['name']})" if "name" in doc else ""
-    return f"{doc.get('uid', doc.get('datum_id'))!r}{name}"
-
-
-def name_lists(doc: Document) -> Iterator[list[str]]:
-    """The lists in a descriptor that name data keys."""
-    yield from (doc.get("object_keys") or {}).values()
-    for hints in (doc.get("hints") or {}).values():
-        if isinstance(hints, dict) and isinstance(hints.get("fields"), list):
-            yield hints["fields"]
-
-
-def update_data_key(data_key: Document, array_type: str | None) -> None:
-    """Say the type of the values in today's words, in place."""
-    descr = data_key.pop("dtype_descr", None)
+def _update_data_key(data_key: Document, array_type: str | None) -> None:
+    """Say the type and the shape of the values in today's words, in place."""
+    fields = _struct_fields(data_key.get("dtype_descr"))
+    if fields is not None:
+        del data_key["dtype_descr"]
     old = data_key.pop("dtype_str", None)
-    dtype = data_key.get("dtype")
-    default = array_type if dtype == "array" else _NUMPY_TYPES.get(str(dtype))
-    if (
-        numpy_type := [list(item) for item in descr or ()]
-        or data_key.get("dtype_numpy", old)
-        or default
-    ):
+    dtype = text(data_key.get("dtype"))
+    default = array_type if dtype == "array" else _NUMPY_TYPES.get(dtype)
+    given = fields or _type_string(data_key.get("dtype_numpy", old))
+    if not is_blank(numpy_type := default if is_blank(given) else given):
         data_key["dtype_numpy"] = numpy_type
     else:
         data_key.pop("dtype_numpy", None)
@@ -128,32 +108,16 @@ def update_data_key(data_key: Document, array_type: str | None) -> None:
         data_key["shape"] = []
 
 
-def shallow_copy(doc: Mapping[str, Any]) -> Document:
-    """A copy of an event or page whose values are the same objects."""
-    doc = dict(doc)
-    for part in ("data", "timestamps", "filled"):
-        if isinstance(doc.get(part), Mapping):
-            doc[part] = dict(doc[part])
-    return doc
+def _struct_fields(descr: Any) -> list[Any] | None:
+    """Return the fields of a struct as lists; None if `descr` is no list of fields."""
+    try:
+        return [list(field) for field in descr]
+    except TypeError:
+        return None
 
 
-def is_whole(doc: Mapping[str, Any]) -> bool:
-    """Whether an event has what there is to change; if not, the stream that takes it says so."""
-    return isinstance(doc.get("data"), Mapping) and isinstance(doc.get("timestamps"), Mapping)
-
-
-def rename(doc: Document, renamed: Mapping[str, str]) -> None:
-    """Rename keys of an event or page, in place."""
-    for part in ("data", "timestamps", "filled"):
-        values = doc.get(part) or {}
-        for old, new in renamed.items():
-            if old in values:
-                values[new] = values.pop(old)
-
-
-def partly_filled(doc: Any, external: Iterable[str]) -> bool:
-    """Whether some rows of a page bring external data themselves and others refer to it."""
-    filled = doc.get("filled") or {}
-    return any(
-        any(flags) and not all(flags) for flags in (filled.get(key) or () for key in external)
-    )
+def _type_string(numpy_type: Any) -> Any:
+    """Return a numpy type in the form of a document; anything else as it is."""
+    if isinstance(numpy_type, np.dtype):
+        return numpy_type.str if numpy_type.fields is None else _struct_fields(numpy_type.descr)
+    return numpy_type

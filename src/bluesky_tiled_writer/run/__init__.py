@@ -1,17 +1,25 @@
-"""One run: from normalized documents to tasks and steps, without I/O.
+"""One run: turns normalized documents into tasks, and rows into steps; no I/O.
 
-::
-
-    RunWriter     run_writer.py    documents to tasks; one for each run
-    EventBuffer   event_buffer.py  rows of a stream that wait to be stored (batch.py)
-    TaskQueue     task_queue.py    what is to be done, in order: where the two threads meet
-    Stream        stream.py        plans the steps that store rows (external.py: files)
-    steps         steps.py         what is to be done in Tiled, as facts; the `Sink` protocol
+==================  =============================================================================
+`run_writer`        `RunWriter`: the documents of one run, into tasks
+`document_fields`   fields of documents, read so that an odd one costs little
+`event_buffer`      `EventBuffer`: rows of a stream until they become tasks
+`batch`             rows as they came, and the batches they are stored in
+`own_values`        copies of values that a device may change
+`task_queue`        `TaskQueue`: the tasks in order; here two threads meet
+`stream`            `Stream`: plans the steps that store a batch
+`stream_fields`     the columns of a stream, and the nodes they go to
+`external`          the external keys of a stream, and what to register of their files
+`steps`             what to do in Tiled, as facts; the `Sink` protocol
+`settings`          `RunSettings`
+`synthetic_stop`    stop documents for runs that have none
+==================  =============================================================================
 """
 
 from .batch import Batch
 from .external import ExternalKey
-from .run_writer import READY_BYTES, RunWriter
+from .run_writer import RunWriter
+from .settings import READY_BYTES, RunSettings
 from .steps import (
     AppendRows,
     CheckHeld,
@@ -72,6 +80,7 @@ __all__ = [
     "Rechunk",
     "RegisterAsset",
     "RegisterDatum",
+    "RunSettings",
     "RunWriter",
     "Sink",
     "Step",

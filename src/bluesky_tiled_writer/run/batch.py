@@ -1,15 +1,17 @@
-"""EventRows that wait to be stored, as they came: single events and whole pages."""
+"""Rows as they came, single events and whole pages, and the batches they are stored in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from bluesky_tiled_writer.schema import Source
+
+BYTES_PER_CELL = 32
+"""About what a number in a list takes: the object, and its place in the list."""
 
 
 class Page:
@@ -18,9 +20,11 @@ class Page:
     Parameters
     ----------
     seq_num, time : sequence
-        One a row.
+        One value per row.
     data, timestamps : mapping of str to sequence
-        One sequence a key, one value a row.
+        One sequence per key, one value per row.
+    sized_bytes : int
+        About how many bytes the values take beyond those of numbers.
     """
 
     def __init__(
@@ -29,17 +33,20 @@ class Page:
         time: Sequence[Any],
         data: Mapping[str, Sequence[Any]],
         timestamps: Mapping[str, Sequence[Any]],
+        sized_bytes: int = 0,
     ) -> None:
         self._columns = (seq_num, time, data, timestamps)
+        width = 2 + len(data) + len(timestamps)
+        self.nbytes = len(seq_num) * width * BYTES_PER_CELL + sized_bytes
 
     def __len__(self) -> int:
         return len(self._columns[0])
 
     def column(self, source: Source, key: str) -> Sequence[Any]:
-        """The values of one column; None throughout where the page has none."""
+        """Return the values of one column; None throughout where the page has none."""
         part = self._columns[source.value]
         if isinstance(part, Mapping):
-            return part[key] if key in part else list(repeat(None, len(self)))
+            return part[key] if key in part else [None] * len(self)
         return part
 
 
@@ -59,31 +66,48 @@ class EventRows:
     cells : list
         Of each event `seq_num`, `time`, the values, then the timestamps, both in the order of the
         keys.
-    width : int
-        Cells of an event.
+    count, width : int
+        Data keys, and cells, per event.
+    sized_bytes : int
+        About how many bytes the values take beyond those of numbers.
     pick : callable
-        Gives the values of all keys of a mapping, in order; a KeyError if it lacks one.
+        Returns the values of all keys of a mapping, in order; raises KeyError if it lacks one.
     """
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         self.keys = keys
         self.cells: list[Any] = []
-        self.width = 2 + 2 * len(keys)
+        self.count = len(keys)
+        self.width = 2 + 2 * self.count
+        self.sized_bytes = 0
         self.pick: Callable[[Mapping[str, Any]], Sequence[Any]]
         if len(keys) > 1:
             self.pick = itemgetter(*keys)
-        else:  # of which an itemgetter gives no tuple
-            self.pick = lambda values: [values[key] for key in keys]
+        elif keys:  # an itemgetter of one key returns no tuple
+            (key,) = keys
+            self.pick = lambda values: (values[key],)
+        else:
+            self.pick = lambda values: ()
 
     def __len__(self) -> int:
         return len(self.cells) // self.width
 
+    @property
+    def row_bytes(self) -> int:
+        """About how many bytes a row takes if all its values are numbers."""
+        return self.width * BYTES_PER_CELL
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes the rows take."""
+        return len(self.cells) * BYTES_PER_CELL + self.sized_bytes
+
     def column(self, source: Source, key: str) -> Sequence[Any]:
-        """The values of one column; None throughout where the events have none."""
+        """Return the values of one column; None throughout where the events have none."""
         if source in (Source.SEQ_NUM, Source.TIME):
             first = source.value
         elif key not in self.keys:
-            return list(repeat(None, len(self)))
+            return [None] * len(self)
         else:
             first = 2 + self.keys.index(key)
             if source is Source.TIMESTAMPS:
@@ -92,26 +116,29 @@ class EventRows:
 
 
 class Batch:
-    """EventRows of one stream that are stored together: a fixed sequence of pages and events.
+    """Rows of one stream that are stored together: a fixed sequence of pages and events.
 
     Parameters
     ----------
     segments : sequence of EventRows or Page
-        The rows, in order.
+        The rows, in order. They do not change any more.
+
+    Attributes
+    ----------
     nbytes : int
-        About how much memory they take.
+        About how many bytes of memory they take.
     """
 
-    def __init__(self, segments: Sequence[EventRows | Page], nbytes: int = 0) -> None:
+    def __init__(self, segments: Sequence[EventRows | Page]) -> None:
         self.segments = segments
-        self.nbytes = nbytes
+        self.nbytes = sum(segment.nbytes for segment in segments)
         self._length = sum(map(len, segments))
 
     def __len__(self) -> int:
         return self._length
 
     def column(self, source: Source, key: str = "") -> Sequence[Any]:
-        """The values of one column over all segments."""
+        """Return the values of one column over all segments."""
         columns = [segment.column(source, key) for segment in self.segments]
         if len(columns) == 1:
             return columns[0]

@@ -1,14 +1,15 @@
-"""Events and pages as they come in, until they are stored.
+"""Events and pages of one stream, from their arrival until they become tasks.
 
-This is what a scan waits for, so it does as little as it can: it copies, checks the keys against
-the descriptor, and leaves everything else to those who store the rows.
+A scan waits for what happens here, so it is little: copy, compare the keys with those of the
+descriptor, count. Values are looked at when the rows are stored.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,99 +17,100 @@ from bluesky_tiled_writer.errors import InvalidDocument
 from bluesky_tiled_writer.schema import DeclaredKey
 
 from .batch import Batch, EventRows, Page
+from .own_values import NUMBERS, PLAIN, own_column, own_values
+from .settings import RunSettings
 
 SAY_AGAIN = 8
-"""How often it is said, while as many rows come again, that they should be stored."""
+FEWEST = 64
+"""While rows go on waiting, they are reported this many times per batch that comes on top, but not
+before so many rows have come: of live rows, only the first one is reported at once."""
 
-NUMBERS = "biufc"
-"""Kinds of numpy types whose values take about as much memory as any other one."""
-
-BYTES_A_VALUE = 32
-"""About what a number in a list takes: the object, and the place in the list."""
+Waiting: TypeAlias = Batch | DeclaredKey
+"""Rows to store, or an external key: the events after it bring values of that key themselves."""
 
 
 class EventBuffer:
     """The rows of one stream that wait to be stored.
 
-    One thread puts rows in, and another takes them out.
+    One thread puts rows in, another takes them out.
 
     Parameters
     ----------
     stream : str
         Name of the stream, for errors.
-    on_internal : callable
-        Told of a key declared as external when an event brings its values itself, before these
-        are taken.
+    settings : RunSettings
+        `batch_size` and `ready_bytes` say how many rows should be stored together.
     lock : threading.RLock
-        Held while rows come in or go out.
-    batch_size, batch_bytes : int
-        EventRows, and bytes of them, that should be stored together.
+        Held while rows come in or go out; that of the task queue.
 
     Attributes
     ----------
     data_keys : dict of str to DeclaredKey
         All data keys that the descriptors declare.
+    has_marks : bool
+        True if events that wait bring values of an external key that had none before.
     """
 
-    def __init__(
-        self,
-        stream: str,
-        on_internal: Callable[[DeclaredKey], None],
-        lock: threading.RLock,
-        batch_size: int,
-        batch_bytes: int,
-    ) -> None:
+    def __init__(self, stream: str, settings: RunSettings, lock: threading.RLock) -> None:
         self.data_keys: dict[str, DeclaredKey] = {}
-        self._rows_taken = 0
         self._stream = stream
-        self._on_internal = on_internal
+        self._settings = settings
         self._lock = lock
         self._acquire, self._release = lock.acquire, lock.release
-        self._batch_size = self._ready_rows = batch_size
-        self._batch_bytes = self._ready_bytes = batch_bytes
-        self._keys: set[str] = set()
-        self._sized_keys: list[str] = []
-        self._segments: list[EventRows | Page] = []
+        self._expected: set[str] = set()
+        self._sized = False  # True if values of various sizes are declared
+        self._inspect = True
+        # What waits, in order: closed segments and marks of external keys, then the open rows.
+        self.has_marks = False
+        self._closed: list[EventRows | Page | DeclaredKey] = []
+        self._closed_rows = 0
+        self._closed_bytes = 0
         self._rows = EventRows(())
-        self._pending = 0
-        self.sized_bytes = 0
+        self._rows_taken = 0
+        self._await_batch()
+
+    # -- keys -----------------------------------------------------------------------------------
 
     def declare(self, declared: DeclaredKey) -> None:
-        """Know a data key; values of it are expected with the events to come, unless external."""
-        self.data_keys[declared.key] = declared
-        if not declared.external:
-            self.expect(declared)
+        """Take a data key of a descriptor, after the rows before it were taken out.
 
-    def expect(self, declared: DeclaredKey) -> None:
-        """Expect values of a key with the events to come."""
+        Values of it are expected with the events to come, unless it is external.
+        """
         with self._lock:
-            self._close_segment()
-            self._rows = EventRows((*self._rows.keys, declared.key))
-            self._keys.add(declared.key)
-            if declared.is_array or declared.dtype is None or declared.dtype.kind not in NUMBERS:
-                self._sized_keys.append(declared.key)
-            self._ready_rows = self._batch_rows
+            self.data_keys[declared.key] = declared
+            if not declared.external:
+                self._expect(declared)
+
+    def _expect(self, declared: DeclaredKey) -> None:
+        self._close_rows()
+        self._open_rows((*self._rows.keys, declared.key))
+        self._expected.add(declared.key)
+        dtype = declared.dtype
+        self._sized |= declared.is_array or dtype is None or dtype.kind not in NUMBERS
+        if declared.external:
+            self._closed.append(declared)
+            self.has_marks = True
+        self._watch_open_rows()
+
+    # -- how much -------------------------------------------------------------------------------
 
     @property
     def pending(self) -> int:
-        """EventRows that wait to be stored."""
-        return self._pending + len(self._rows)
+        """Rows that wait to be stored."""
+        return self._closed_rows + len(self._rows)
 
     @property
     def rows(self) -> int:
-        """EventRows that came in so far."""
+        """Rows that came in so far."""
         with self._lock:
             return self._rows_taken + self.pending
 
     @property
-    def row_bytes(self) -> int:
-        """About how much memory a row takes, but for its arrays and texts."""
-        return 2 * (1 + len(self._keys)) * BYTES_A_VALUE
-
-    @property
     def nbytes(self) -> int:
-        """About how much memory the rows take that wait."""
-        return self.pending * self.row_bytes + self.sized_bytes
+        """About how many bytes of memory the rows take that wait."""
+        return self._closed_bytes + self._rows.nbytes
+
+    # -- in -------------------------------------------------------------------------------------
 
     def event(self, doc: Mapping[str, Any]) -> bool:
         """Take one event. The document may change afterwards: what is kept is a copy.
@@ -116,8 +118,13 @@ class EventBuffer:
         Returns
         -------
         bool
-            Whether there are as many rows now as should be stored together. It is not said with
-            every event after that, but often enough to keep memory in bounds.
+            True if as many rows wait as should be stored together. It is not repeated with every
+            event after that, but often enough to keep memory in bounds.
+
+        Raises
+        ------
+        InvalidDocument
+            If no row can be made of it; the buffer is as it was before.
         """
         self._acquire()  # what `with` does takes longer, and every event of a scan comes by here
         try:
@@ -127,70 +134,99 @@ class EventBuffer:
                 seq_num, time = doc["seq_num"], doc["time"]
                 try:
                     values, times = rows.pick(data), rows.pick(stamps)
-                    unusual = len(data) != len(values)
+                    unusual = len(data) != rows.count
                 except KeyError:
                     unusual = True
                 if unusual:
-                    rows, values, times = self._unusual(doc)
-            except (KeyError, AttributeError, TypeError) as error:
+                    values, times = self._unusual(doc)
+                    rows = self._rows
+            except InvalidDocument:
+                raise
+            except Exception as error:  # any object may be where a mapping should be
                 raise self._invalid("event", doc, error) from error
-            if self._sized_keys:
-                values = self._own_sized(rows.keys, values)
+            if inspect := self._inspect:
+                values, nbytes = own_values(values)
+                rows.sized_bytes += nbytes
+                self._inspect = self._sized or not PLAIN.issuperset(map(type, values))
             # At once, so that an event is taken whole or not at all.
-            rows.cells += (seq_num, time, *values, *times)
-            pending = self._pending + len(rows.cells) // rows.width
-            if pending < self._ready_rows and self.sized_bytes < self._ready_bytes:
+            cells = rows.cells
+            cells += (seq_num, time, *values, *times)
+            if len(cells) < self._open_cells and (
+                not inspect or rows.sized_bytes < self._open_sized_bytes
+            ):
                 return False
-            return self._say_ready(pending)
+            return self._report()
         finally:
             self._release()
 
-    @property
-    def _batch_rows(self) -> int:
-        return max(1, min(self._batch_size, self._batch_bytes // self.row_bytes))
-
-    def _say_ready(self, pending: int) -> bool:
-        self._ready_rows = pending + max(1, self._batch_rows // SAY_AGAIN)
-        self._ready_bytes = self.sized_bytes + max(1, self._batch_bytes // SAY_AGAIN)
-        return True
-
-    def _unusual(self, doc: Mapping[str, Any]) -> tuple[EventRows, list[Any], list[Any]]:
-        """Where an event goes that has other keys than its stream, its values, and timestamps."""
-        data, stamps = doc["data"], doc["timestamps"]
-        if data.keys() != self._keys:
-            data = dict(data)
-            self._check(data, doc.get("filled") or {}, doc.get("uid"))
-        rows = self._rows
-        return rows, [data.get(key) for key in rows.keys], [stamps.get(key) for key in rows.keys]
-
     def event_page(self, doc: Mapping[str, Any]) -> bool:
-        """Take the rows of a page, column by column; returns what `event` does."""
+        """Take the rows of a page, column by column; returns and raises what `event` does."""
         try:
-            seq_num, time = list(doc["seq_num"]), list(doc["time"])
-            data = {key: _own(column) for key, column in doc["data"].items()}
-            stamps = {key: _own(column) for key, column in doc["timestamps"].items()}
-        except (KeyError, AttributeError, TypeError) as error:
+            seq_num, time = own_column(doc["seq_num"])[0], own_column(doc["time"])[0]
+            stamps = {key: own_column(column)[0] for key, column in doc["timestamps"].items()}
+            data, nbytes = {}, 0
+            for key, column in doc["data"].items():
+                data[key], size = own_column(column)
+                nbytes += size
+            brought = self._sort_out(doc, data, _brought_column)
+        except InvalidDocument:
+            raise
+        except Exception as error:  # any object may be where a column should be
             raise self._invalid("event_page", doc, error) from error
+        count = len(seq_num)
         lengths = {len(column) for column in (time, *data.values(), *stamps.values())}
-        if lengths - {len(seq_num)}:
+        if lengths - {count}:
             raise InvalidDocument(
                 f"event_page {doc.get('uid')!r} of stream {self._stream!r} has columns of different"
-                f" lengths: {len(seq_num)} seq_num, but also {sorted(lengths - {len(seq_num)})}.",
-                hint="Every column of a page needs one value a row.",
+                f" lengths: {count} seq_num, but also {sorted(lengths - {count})}.",
+                hint="Every column of a page needs one value per row.",
             )
-        if not seq_num:
+        if not count:
             return False
-        if data.keys() != self._keys:
-            filled = {k: all(v) for k, v in (doc.get("filled") or {}).items()}
-            self._check(data, filled, doc.get("uid"))
         with self._lock:
-            self._close_segment()
-            self._segments.append(Page(seq_num, time, data, stamps))
-            self._pending += len(seq_num)
-            self.sized_bytes += sum(_nbytes(data[key]) for key in self._sized_keys if key in data)
-            if self._pending < self._ready_rows and self.sized_bytes < self._ready_bytes:
+            for declared in brought:
+                self._expect(declared)
+            self._close_rows()
+            self._close(Page(seq_num, time, data, stamps, nbytes))
+            if self.pending < self._ready_rows and self.nbytes < self._ready_bytes:
                 return False
-            return self._say_ready(self._pending)
+            return self._report()
+
+    def _unusual(self, doc: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Return values and timestamps of an event that has other keys than those expected."""
+        data, stamps = doc["data"], doc["timestamps"]
+        brought: list[DeclaredKey] = []
+        if data.keys() != self._expected:
+            data = dict(data)
+            brought = self._sort_out(doc, data, _brought_value)
+        keys = (*self._rows.keys, *(declared.key for declared in brought))
+        values = tuple(data.get(key) for key in keys)
+        times = [stamps.get(key) for key in keys]
+        for declared in brought:
+            self._expect(declared)
+        return values, times
+
+    def _sort_out(
+        self, doc: Mapping[str, Any], data: dict[str, Any], brought_by: Callable[[Any, Any], Any]
+    ) -> list[DeclaredKey]:
+        """Drop references to external data, in place; return the external keys with data."""
+        filled = doc.get("filled")
+        flags: Mapping[str, Any] = filled if isinstance(filled, Mapping) else {}
+        brought = []
+        for key in [key for key in data if key not in self._expected]:
+            declared = self.data_keys.get(key)
+            if declared is None:
+                raise InvalidDocument(
+                    f"The event {doc.get('uid')!r} of stream {self._stream!r} has the key {key!r},"
+                    " which its descriptor does not declare.",
+                    hint=f"Declare it: the descriptor has {sorted(map(str, self.data_keys))}.",
+                )
+            data[key] = brought_by(data[key], flags.get(key, True))
+            if data[key] is _REFERENCE:
+                del data[key]
+            else:
+                brought.append(declared)
+        return brought
 
     def _invalid(self, kind: str, doc: Any, error: Exception) -> InvalidDocument:
         uid = doc.get("uid") if isinstance(doc, Mapping) else None
@@ -200,64 +236,80 @@ class EventBuffer:
             hint="It needs seq_num, time, data and timestamps, the last two by data key.",
         )
 
-    def _check(self, data: dict[str, Any], filled: Mapping[str, Any], uid: Any) -> None:
-        """Sort out keys beyond those that events of this stream usually have."""
-        for key in data.keys() - self._keys:
-            declared = self.data_keys.get(key)
-            if declared is None:
-                raise InvalidDocument(
-                    f"The event {uid!r} of stream {self._stream!r} has the key {key!r}, which its"
-                    " descriptor does not declare.",
-                    hint=f"Declare it: the descriptor has {sorted(self.data_keys)}.",
-                )
-            if filled.get(key, True):  # external, but this event brings the data itself
-                self._on_internal(declared)
-            else:
-                del data[key]  # a reference to external data
+    # -- out ------------------------------------------------------------------------------------
 
-    def _own_sized(self, keys: Sequence[str], values: Iterable[Any]) -> list[Any]:
-        """Copy arrays: a device may use its buffer again before they are sent. Count bytes."""
-        values = list(values)
-        for key in self._sized_keys:
-            index = keys.index(key)
-            self.sized_bytes += _nbytes(values[index])
-            values[index] = _own(values[index])
-        return values
+    def take(self) -> list[Waiting]:
+        """Return what waits, in order; it waits no longer. The caller holds the lock."""
+        self._close_rows()
+        taken: list[Waiting] = []
+        for is_key, group in groupby(self._closed, lambda part: isinstance(part, DeclaredKey)):
+            parts: list[Any] = list(group)
+            taken += parts if is_key else [Batch(parts)]
+        self._rows_taken += self._closed_rows
+        self._closed, self._closed_rows, self._closed_bytes = [], 0, 0
+        self.has_marks = False
+        self._await_batch()
+        return taken
 
-    def _close_segment(self) -> None:
+    def _close_rows(self) -> None:
         if self._rows:
-            self._segments.append(self._rows)
-            self._pending += len(self._rows)
-            self._rows = EventRows(self._rows.keys)
+            self._close(self._rows)
+            self._open_rows(self._rows.keys)
 
-    def take(self) -> Batch:
-        """All rows that wait; they wait no longer."""
-        with self._lock:
-            nbytes = self.nbytes
-            self._close_segment()
-            batch = Batch(self._segments, nbytes)
-            self._rows_taken += self._pending
-            self._segments, self._pending, self.sized_bytes = [], 0, 0
-            self._ready_rows, self._ready_bytes = self._batch_rows, self._batch_bytes
-            return batch
+    def _open_rows(self, keys: tuple[str, ...]) -> None:
+        # Where numbers are declared only the first values are inspected, for time's sake: a device
+        # that gives something else than it declares does so each time.
+        self._rows, self._inspect = EventRows(keys), True
+
+    def _close(self, segment: EventRows | Page) -> None:
+        self._closed.append(segment)
+        self._closed_rows += len(segment)
+        self._closed_bytes += segment.nbytes
+        self._watch_open_rows()
+
+    # -- when there is enough -------------------------------------------------------------------
+
+    def _await_batch(self) -> None:
+        self._report_at(self._settings.batch_size, self._settings.ready_bytes)
+
+    def _report(self) -> bool:
+        """Report that there is enough, and again when a part of a batch has come on top."""
+        self._report_at(
+            self.pending + max(FEWEST, self._settings.batch_size // SAY_AGAIN),
+            self.nbytes + self._settings.ready_bytes // SAY_AGAIN,
+        )
+        return True
+
+    def _report_at(self, rows: int, nbytes: int) -> None:
+        self._ready_rows, self._ready_bytes = rows, nbytes
+        self._watch_open_rows()
+
+    def _watch_open_rows(self) -> None:
+        """Work out when the open rows make it enough: an event only compares two numbers."""
+        left = self._ready_bytes - self._closed_bytes
+        rows = min(self._ready_rows - self._closed_rows, left // self._rows.row_bytes)
+        self._open_cells = max(1, rows) * self._rows.width
+        self._open_sized_bytes = left
 
 
-def _own(value: Any) -> Any:
-    """A copy of an array value, deep as far as it is made of lists and arrays."""
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, list | tuple):
-        if value and isinstance(value[0], list | tuple | np.ndarray):
-            return [_own(item) for item in value]
-        return list(value)
-    return value
+_REFERENCE = object()
+"""In place of a value that only refers to external data."""
 
 
-def _nbytes(value: Any) -> int:
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, list | tuple) and value:
-        return len(value) * (_nbytes(value[0]) or 8)
-    return 0
+def _brought_value(value: Any, filled: Any) -> Any:
+    """Return a value of an external key, if the event has it; arrays are no references."""
+    return value if filled or isinstance(value, list | tuple | np.ndarray) else _REFERENCE
+
+
+def _brought_column(column: Sequence[Any], filled: Any) -> Any:
+    """Return the values of an external key that a page has, None for those it refers to."""
+    flags = filled if isinstance(filled, list | tuple | np.ndarray) else [filled] * len(column)
+    if len(flags) != len(column):
+        return column
+    values = [_brought_value(value, flag) for value, flag in zip(column, flags, strict=True)]
+    missing = [value is _REFERENCE for value in values]
+    if not any(missing):
+        return column
+    if all(missing):
+        return _REFERENCE
+    return [None if value is _REFERENCE else value for value in values]

@@ -1,7 +1,6 @@
-"""The external keys of one stream: their files, what of them is registered, and what is not yet.
+"""The external keys of one stream: their files, and how much of them is registered.
 
-Nothing here talks to Tiled, and no file is opened. `ExternalKey.steps` decides what to register;
-`commit` is told that it was done.
+No file is opened. `ExternalKey.steps` decides what to register; `commit` is told once it was done.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from bluesky_tiled_writer.schema import DeclaredKey, to_json
 from .steps import Metadata, Node, RegisterAsset, UpdateAsset
 
 ORIGINAL_URIS = "original_uris"
-"""In the metadata of a node, the URIs of its resources before `path_map` changed them."""
+"""Key in the metadata of a node: the URIs of its resources before `path_map` changed them."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A StreamResource, with the URI that it had before `path_map` changed it."""
+    """A StreamResource, and its URI before `path_map` changed it."""
 
     doc: Mapping[str, Any]
     original_uri: str | None = None
@@ -39,7 +38,7 @@ class Resource:
 
 
 class ExternalKeys:
-    """The external keys of one stream that have files.
+    """The external keys of one stream that have files so far.
 
     Parameters
     ----------
@@ -48,7 +47,7 @@ class ExternalKeys:
     data_keys : mapping of str to DeclaredKey
         All data keys that the descriptors of the stream declare; it may grow.
     name_node : callable
-        Gives a key a name for its node which no other node has.
+        Returns a name for the node of a key that no other node has.
     access_tags : sequence of str, optional
         Set on every node.
     """
@@ -72,37 +71,35 @@ class ExternalKeys:
         return iter(self._keys.values())
 
     def key(self, resource: Resource) -> ExternalKey:
-        """Find the key that a resource is of; its node has a name from now on."""
-        name = str(resource.doc.get("data_key", ""))
-        if name not in self._keys:
-            node = Node(
-                self._run, self._stream, self._name_node(name), access_tags=self._access_tags
-            )
-            self._keys[name] = ExternalKey(name, node, self._data_keys)
-        return self._keys[name]
+        """Return the key that a resource belongs to; its node has a name from now on."""
+        key = resource.doc["data_key"]
+        if key not in self._keys:
+            name = self._name_node(key)
+            node = Node(self._run, self._stream, name, access_tags=self._access_tags)
+            self._keys[key] = ExternalKey(key, node, self._data_keys)
+        return self._keys[key]
 
     @property
     def nodes(self) -> list[str]:
-        """Names of the nodes that were made."""
+        """Names of the nodes that were created."""
         return [key.node.name for key in self if key.registered]
 
     def notes(self) -> list[str]:
-        """What was not registered as the documents have it, in words."""
+        """Return what was not registered as the documents have it, in words."""
         return [note for key in self for note in key.notes()]
 
 
 class ExternalKey:
     """The files of one external key, which become one node.
 
-    A key whose files cannot be described is given up, which a note says: it must not cost the
-    run anything else.
+    A key whose files cannot be described is given up with a note, and costs the run nothing else.
 
     Parameters
     ----------
     key : str
         The data key.
     node : Node
-        Where its data go.
+        The node for its data.
     data_keys : mapping of str to DeclaredKey
         All data keys that the descriptors of the stream declare.
     """
@@ -115,37 +112,37 @@ class ExternalKey:
         self._data_keys = data_keys
         self._consolidator: Any = None
         self._resources: dict[Any, Resource] = {}
-        # Until the node is made, since it may have to be another one than the first thought.
+        # Kept until the node is registered, which may have to be of another kind than planned.
         self._datums: list[tuple[Resource, Mapping[str, Any]]] = []
         self._patches: list[Patch] = []
         self._rows = 0
         self._given_up: str | None = None
-        self._metadata: dict[str, Any] | None = None  # as the node was made with
+        self._metadata: dict[str, Any] | None = None  # that the node was created with
         self._notes: list[str] = []
 
     def must_register(self, resource: Resource) -> bool:
-        """Whether to register what is pending before taking a datum of this resource.
+        """Return True if what is pending must be registered before a datum of this resource.
 
-        Whether the files of a second resource can go on from those of the first depends on what
-        the server makes of the first, and must not depend on how many rows make a batch.
+        The server decides whether the files of the first resource are an array or bytes, which
+        those of a second one must be, too, however many rows make a batch.
         """
         return self.pending > 0 and not self.registered and resource.uid not in self._resources
 
     def stream_datum(self, resource: Resource, doc: Mapping[str, Any]) -> None:
-        """Take a StreamDatum, which must not change afterwards, unless the key is given up."""
+        """Take a StreamDatum, which must not change afterwards; ignored if the key is given up."""
         if self._given_up is not None:
             return
         try:
             self._consume(resource, doc)
-        except Exception as error:  # the class of a beamline may raise anything
+        except Exception as error:  # a beamline's own class may raise anything
             datums = list(self._datums)
             self._give_up(error, resource)
             self._begin_again(datums)
 
     def _begin_again(self, datums: Sequence[tuple[Resource, Mapping[str, Any]]]) -> None:
-        """Take what came before a failure, after which a consolidator is in no known state.
+        """Take the datums before a failure again, which left the consolidator in an unknown state.
 
-        Only as long as nothing is registered, since only so long all datums are kept.
+        Once the node is registered they are no longer kept, and nothing more can be registered.
         """
         if self.registered:
             return
@@ -158,8 +155,8 @@ class ExternalKey:
 
     def _consume(self, resource: Resource, doc: Mapping[str, Any]) -> None:
         if self._consolidator is None:
-            data_keys = {key: declared.data_key for key, declared in self._data_keys.items()}
-            self._consolidator = consolidator_factory(resource.doc, {"data_keys": data_keys})
+            data_keys = {str(key): declared.data_key for key, declared in self._data_keys.items()}
+            self._consolidator = self._new_consolidator(resource.doc, {"data_keys": data_keys})
         elif resource.uid not in self._resources:
             self._consolidator.update_from_stream_resource(self._as_before(resource.doc))
         self._resources[resource.uid] = resource
@@ -168,8 +165,14 @@ class ExternalKey:
         if not self.registered:
             self._datums.append((resource, doc))
 
+    @staticmethod
+    def _new_consolidator(resource: Mapping[str, Any], descriptor: Mapping[str, Any]) -> Any:
+        if isinstance(resource.get("mimetype"), str):
+            return consolidator_factory(resource, descriptor)
+        return opaque_consolidator(resource, "the document has no MIME type that is text")
+
     def _as_before(self, stream_resource: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Have another StreamResource be bytes where the first one had to be."""
+        """Return another StreamResource of the key, as bytes if the first one became bytes."""
         mimetype = stream_resource.get("mimetype")
         files = self._consolidator
         if isinstance(files, BytesConsolidator) and files.metadata.get("mimetype") == mimetype:
@@ -177,7 +180,7 @@ class ExternalKey:
         return stream_resource
 
     def steps(self) -> list[RegisterAsset | UpdateAsset]:
-        """Decide how to register what is pending, most often nothing."""
+        """Decide how to register what is pending."""
         if not self.pending:
             return []
         try:
@@ -193,20 +196,20 @@ class ExternalKey:
             if self._metadata is None:
                 self._metadata = metadata
         is_array = source.structure_family == "array"
-        if is_array:  # right after the creation, too: it tells live subscribers of the block
+        if is_array:  # also right after the creation, to tell live subscribers of the block
             steps.append(UpdateAsset(self.node, source, tuple(patch.shape), tuple(patch.offset)))
         elif self.registered:
             steps.append(UpdateAsset(self.node, source))
         return steps
 
     def commit(self) -> None:
-        """Take note that the steps are carried out."""
+        """Take note that the steps were executed."""
         self.registered = True
         self._rows += self.pending
         self._drop_pending()
 
     def as_bytes(self, reason: str) -> None:
-        """Register the files as bytes instead; give the key up where they are that already."""
+        """Register the files as bytes instead; give the key up if they are bytes already."""
         datums, self._datums = self._datums, []
         first, _ = datums[0]
         try:
@@ -220,10 +223,10 @@ class ExternalKey:
         for resource, doc in datums:
             self.stream_datum(resource, doc)
 
-    # -- what is known of it --------------------------------------------------------------------
+    # -- metadata and notes ---------------------------------------------------------------------
 
     def new_metadata(self) -> Metadata:
-        """What the metadata of the node lack, once all is registered; most often nothing."""
+        """Return metadata that became known, or changed, after the node was created."""
         if not self.registered or self._metadata is None:
             return {}
         current = self._current_metadata()
@@ -243,7 +246,7 @@ class ExternalKey:
         return dict(plain)
 
     def notes(self) -> list[str]:
-        """What was not registered as the documents have it, in words."""
+        """Return what was not registered as the documents have it, in words."""
         notes = [*self._notes, *map(str, getattr(self._consolidator, "notes", None) or ())]
         if self._given_up is not None:
             rows = f"{self._rows} of its rows" if self._rows else "none of its rows"

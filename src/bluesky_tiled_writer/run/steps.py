@@ -1,7 +1,6 @@
-"""What is to be done in Tiled, as facts that travel from a run to the sink.
+"""Steps: what to do in Tiled, as facts that travel from a run to the sink.
 
-A `Stream` decides what they are, a `TaskExecutor` hands them over, and a `Sink` executes them, in
-order. Those who decide and the one who writes meet only here.
+A `Stream` decides on them, a `TaskExecutor` hands them over in order, and a `Sink` executes them.
 """
 
 from __future__ import annotations
@@ -56,9 +55,9 @@ class UpdateMetadata:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a stream that holds data, with what it takes to create it.
+    """A node of a stream that holds data.
 
-    `metadata` and `access_tags` are used when the node is created, that is with its first rows.
+    `metadata`, `access_tags` and `dims` are used when it is created, which is with its first rows.
     """
 
     run: str
@@ -76,7 +75,7 @@ class Node:
 
 @dataclass(frozen=True)
 class AppendRows:
-    """Append a table to a table node; its first row has the row_number `start` in its stream."""
+    """Append a table to a table node; its first row has the row number `start` in its stream."""
 
     node: Node
     start: int
@@ -85,7 +84,7 @@ class AppendRows:
 
 @dataclass(frozen=True)
 class ExtendArray:
-    """Append a block, shape (rows, ...), to an array node; its first row has row_number `start`."""
+    """Append a block, shape (rows, ...), to an array node; its first row has row number `start`."""
 
     node: Node
     start: int
@@ -94,7 +93,7 @@ class ExtendArray:
 
 @dataclass(frozen=True)
 class ExtendRagged:
-    """Append rows of varying lengths to a ragged node; the first has the row_number `start`."""
+    """Append rows of varying lengths to a ragged node; the first has the row number `start`."""
 
     node: Node
     start: int
@@ -103,7 +102,7 @@ class ExtendRagged:
 
 @dataclass(frozen=True)
 class RegisterAsset:
-    """Create a node whose data are in files: those of `source`, so far."""
+    """Create a node whose data are in the files of `source`."""
 
     node: Node
     source: DataSource
@@ -111,9 +110,9 @@ class RegisterAsset:
 
 @dataclass(frozen=True)
 class UpdateAsset:
-    """Tell of more files, or more rows in them: `source` is all that is known of them now.
+    """Update a node to more files, or more rows in them: `source` describes all of them.
 
-    For an array, the block that is new has the shape `shape`, and is at `offset`.
+    In an array, the new block has the shape `shape` and is at `offset`.
     """
 
     node: Node
@@ -126,8 +125,8 @@ class UpdateAsset:
 class Rebuild:
     """Replace nodes whose form no longer fits: read them, delete them, write them anew.
 
-    `remake` gets what the nodes hold of the first `rows` rows of their stream, by name, and gives
-    the steps that store it again.
+    `remake` takes what the nodes hold of the first `rows` rows of their stream, by name, and
+    returns the steps that store it again.
     """
 
     nodes: Sequence[Node]
@@ -137,14 +136,14 @@ class Rebuild:
 
 @dataclass(frozen=True)
 class Discard:
-    """Delete those of these nodes that were made: their rows will be stored elsewhere."""
+    """Delete those of these nodes that exist: their rows will be stored elsewhere."""
 
     nodes: Sequence[Node]
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the documents of a run give: rows, by stream, and the uid of the stop document."""
+    """What the documents of a run amount to: rows by stream, and the uid of the stop document."""
 
     rows: Mapping[str, int]
     stop: str | None = None
@@ -154,8 +153,8 @@ class Known:
 class CheckHeld:
     """Make sure that Tiled holds no more rows of a run than can be sent again.
 
-    `documents` tells how many these are; it is asked only if Tiled had the run already. Without
-    it nothing is known yet of the documents, and Tiled may not hold any row.
+    `documents` returns how many those are; it is called only if Tiled had the run already. Without
+    it the documents are not known yet, and Tiled may not hold any row.
     """
 
     run: str
@@ -166,8 +165,8 @@ class CheckHeld:
 class CheckNodes:
     """Make sure that all nodes of a run hold what was sent, once, if any request went unanswered.
 
-    What does not is deleted, to be stored again, if `again` says that all documents are still at
-    hand.
+    A node that does not is deleted, to be stored again, if `again` is True: all documents are
+    still at hand then.
     """
 
     run: str
@@ -178,7 +177,7 @@ class CheckNodes:
 class Rechunk:
     """Write arrays anew that got many small chunks, since rows came slowly.
 
-    Between the deletion of an array and its last row only memory, and the journal, have it.
+    Between the deletion of an array and its last row, only memory and the journal hold it.
     """
 
     run: str
@@ -210,30 +209,20 @@ Step = (
 
 
 class Sink(Protocol):
-    """Carries out steps.
+    """Executes steps.
 
-    A row is known by its row_number: rows below what a node already holds are not sent again, so
-    that the same step may be carried out twice and counts once. That holds after a failure, too,
-    and for a sink that knows nothing yet of what is in Tiled, if steps begin with a run's first.
+    A row is known by its row number: rows that a node holds already are not sent again, so that
+    executing a step twice counts once. This also holds after a failure, and for a new sink that
+    does not know yet what Tiled holds, provided that it gets the steps from the run's first on.
     """
 
     def execute(self, step: Step) -> None:
-        """Carry out one step.
+        """Execute one step.
 
         Raises
         ------
         StorageError
-            If Tiled refused or could not be asked; see `errors`. The step may be carried out
-            again, but after `OutOfStep` with all that went before, by a new sink.
-        """
-        ...
-
-    def settle(self) -> None:
-        """Wait until all steps are carried out: some are only begun, while others follow.
-
-        Raises
-        ------
-        StorageError
-            As `execute`.
+            If Tiled refused, or could not be asked; see `errors`. The same step may be executed
+            again; after `OutOfStep`, only by a new sink, after all steps before it.
         """
         ...

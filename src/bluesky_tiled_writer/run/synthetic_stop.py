@@ -1,4 +1,4 @@
-"""Stop documents for runs that never had one."""
+"""Stop documents for runs that have none."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ from typing import Any
 PROCESS_ENDED = "The process that took this run ended before the run did."
 DOCUMENTS_END = "The documents of this run end before it was stopped."
 _MADE = "This stop document is of bluesky-tiled-writer."
+"""End of the `reason`, by which they are recognized; runs in Tiled have it, so it must stay."""
 
 
 def interrupted_stop(uid: str, reason: str, num_events: Mapping[str, int]) -> dict[str, Any]:
-    """A stop document for a run that has none; `is_made` knows it again."""
+    """Make a stop document for a run that has none; `is_made` recognizes it.
+
+    Parameters
+    ----------
+    uid : str
+        Uid of the run.
+    reason : str
+        Why it has none, as a sentence.
+    num_events : mapping of str to int
+        Rows, by stream.
+    """
     return {
         "uid": str(uuid.uuid4()),
         "time": time.time(),
@@ -25,5 +36,5 @@ def interrupted_stop(uid: str, reason: str, num_events: Mapping[str, int]) -> di
 
 
 def is_made(stop: Mapping[str, Any] | None) -> bool:
-    """Whether a stop document is one of these, so that the true one may still come."""
+    """Return True if `interrupted_stop` made a stop document: the true one may still come."""
     return stop is not None and str(stop.get("reason")).endswith(_MADE)

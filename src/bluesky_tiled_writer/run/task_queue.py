@@ -1,7 +1,7 @@
-"""What of a run waits to be stored, in the order in which it has to be.
+"""The tasks of one run, in the order in which they have to be done.
 
-This is where two threads meet: the one that has the documents puts in, through `RunWriter`; the
-sender's takes out, through `TaskExecutor`. Neither waits for the other.
+Two threads meet here: the one with the documents puts tasks in, through `RunWriter`, and that of
+the sender takes them out, through `TaskExecutor`. Neither waits for the other.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .stream import Stream
 
 @dataclass(frozen=True)
 class ExecuteStep:
-    """Have a step carried out as it is."""
+    """Execute a step as it is."""
 
     step: Step
 
 
 @dataclass(frozen=True)
 class DeclareKeys:
-    """A stream gets keys, which rows before this have no values of."""
+    """Add keys to a stream; rows before this have no values of them."""
 
     stream: Stream
     new: Sequence[DeclaredKey]
@@ -38,7 +38,7 @@ class DeclareKeys:
 
 @dataclass(frozen=True)
 class ExpectKey:
-    """Values of an external key come with the events from here on."""
+    """Add an external key to a stream: the events from here on bring its values themselves."""
 
     stream: Stream
     declared: DeclaredKey
@@ -46,7 +46,7 @@ class ExpectKey:
 
 @dataclass(frozen=True)
 class StoreRows:
-    """StoreRows rows of a stream."""
+    """Store rows of a stream."""
 
     stream: Stream
     batch: Batch
@@ -54,7 +54,7 @@ class StoreRows:
 
 @dataclass(frozen=True)
 class RegisterDatum:
-    """Take a StreamDatum into its stream, to be registered."""
+    """Register the rows of a StreamDatum, now or with others."""
 
     stream: Stream
     resource: Resource
@@ -63,7 +63,7 @@ class RegisterDatum:
 
 @dataclass(frozen=True)
 class FinishRun:
-    """StoreRows what is left of a run, then its stop document."""
+    """Store what is left of a run, then its stop document."""
 
     run: str
     stop: Mapping[str, Any]
@@ -72,7 +72,7 @@ class FinishRun:
 
 @dataclass(frozen=True)
 class CloseRun:
-    """Tell live subscribers that no more will come."""
+    """Tell live subscribers of a run that no more will come."""
 
     run: str
 
@@ -83,34 +83,35 @@ Task: TypeAlias = (
 
 
 class TaskQueue:
-    """The tasks of one run that are not done yet, and the rows that are to become tasks.
+    """The tasks of one run that are not done yet, and the rows that will become tasks.
 
     Attributes
     ----------
     lock : threading.RLock
-        Guards it, together with the rows that wait in the intakes of its streams.
+        Guards the tasks, and the rows in the event buffers of the streams. No method holds it
+        twice.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._tasks: deque[Task] = deque()
         self._streams: list[tuple[Stream, EventBuffer]] = []
-        self._batches = 0  # bytes of rows in tasks
+        self._task_bytes = 0  # of the rows in tasks
 
     # -- in -------------------------------------------------------------------------------------
 
     def add(self, task: Task) -> None:
-        """Put a task behind the others."""
+        """Add a task behind the others."""
         with self.lock:
             self._tasks.append(task)
 
     def open(self, stream: Stream, buffer: EventBuffer) -> None:
-        """Have the rows of a stream stored from now on."""
+        """Make tasks of the rows in an event buffer from now on."""
         with self.lock:
             self._streams.append((stream, buffer))
 
     def cut(self, stream: Stream, buffer: EventBuffer) -> None:
-        """Have the rows so far stored before the tasks that follow."""
+        """Make tasks of the rows of a stream now, ahead of the tasks that follow."""
         with self.lock:
             self._gather_rows(stream, buffer)
 
@@ -123,63 +124,68 @@ class TaskQueue:
             return [stream for stream, _ in self._streams]
 
     def gather(self) -> int:
-        """Make tasks of all rows that wait; gives how many tasks there are."""
+        """Make tasks of all rows that wait, and return the number of tasks."""
         with self.lock:
             for stream, buffer in self._streams:
                 self._gather_rows(stream, buffer)
             return len(self._tasks)
 
     def _gather_rows(self, stream: Stream, buffer: EventBuffer) -> None:
-        batch = buffer.take()
-        if len(batch):
-            self._batches += batch.nbytes
-            self._tasks.append(StoreRows(stream, batch))
+        for part in buffer.take():
+            if isinstance(part, Batch):
+                self._task_bytes += part.nbytes
+                self._tasks.append(StoreRows(stream, part))
+            else:
+                self._tasks.append(ExpectKey(stream, part))
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def head(self) -> Task | None:
-        """The task to do first, if there is any; it stays until it is done."""
+        """Return the first task, which stays until it is done; None if there is no task."""
         with self.lock:
             return self._tasks[0] if self._tasks else None
 
     def done(self, task: Task) -> None:
-        """Forget the first task."""
+        """Remove the first task, if it is this one."""
         with self.lock:
             if self._tasks and self._tasks[0] is task:
                 self._tasks.popleft()
                 if isinstance(task, StoreRows):
-                    self._batches -= task.batch.nbytes
+                    self._task_bytes -= task.batch.nbytes
 
     def clear(self) -> None:
-        """Forget everything: none of it will be stored from here."""
+        """Forget all tasks and streams; rows that come in are no longer noticed."""
         with self.lock:
-            self.forget_tasks()
+            self._forget_tasks()
             self._streams.clear()
 
     def forget_tasks(self) -> None:
         """Forget the tasks, but not the streams: rows that come in become tasks again."""
         with self.lock:
-            self._tasks.clear()
-            self._batches = 0
+            self._forget_tasks()
+
+    def _forget_tasks(self) -> None:
+        self._tasks.clear()
+        self._task_bytes = 0
 
     # -- how much -------------------------------------------------------------------------------
 
     @property
     def waiting(self) -> bool:
-        """Whether there is anything to do."""
+        """True if there are tasks, or rows that will become tasks."""
         with self.lock:
             return bool(self._tasks) or any(buffer.pending for _, buffer in self._streams)
 
     @property
     def rows(self) -> int:
-        """Rows that are not stored yet."""
+        """Rows that are not stored yet, in tasks and in event buffers."""
         with self.lock:
             tasks = sum(len(task.batch) for task in self._tasks if isinstance(task, StoreRows))
             return tasks + sum(buffer.pending for _, buffer in self._streams)
 
     @property
     def nbytes(self) -> int:
-        """About how much memory these rows take."""
+        """About how many bytes of memory these rows take."""
         with self.lock:
-            return self._batches + sum(buffer.nbytes for _, buffer in self._streams)
+            return self._task_bytes + sum(buffer.nbytes for _, buffer in self._streams)

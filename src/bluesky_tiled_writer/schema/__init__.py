@@ -1,30 +1,41 @@
-"""What a value becomes: from descriptors and values to columns, arrays and notes.
+"""Decides what is stored of a value: a column, an array, JSON or a note. Pure functions, no I/O.
 
-Pure functions and small objects without I/O: the result depends on the descriptor and on the set
-of values, never on how rows were batched.
+=================  ==============================================================================
+`data_key`         what a descriptor declares of a data key; the storage forms
+`names`            names that SQL, URLs and file systems accept; tables of at most 1024 columns
+`field`            one data key of a stream: its storage form, its encoder, its rows widened
+`scalars`          scalars into a column
+`arrays`           arrays into a block, ragged rows, a list column or JSON, and which of them
+`array_type`       the type and the shape that hold all arrays of a key
+`packing`          parsed arrays into what is sent
+`to_numpy`         nested lists into arrays, without numpy's silent changes
+`widening`         the numeric type that holds all values
+`plain_values`     scalars without their wrapping; values as text
+`notes`            deviations: values that are not stored as they came
+`row_numbers`      sets of rows, and the `seq_num` of each
+`ragged_rows`      rows of varying lengths, and their offsets
+`limits`           what a server cannot hold
+`json_values`      metadata as JSON
+`arrow_file`       tables as Tiled serves them
+=================  ==============================================================================
 """
 
-from .data_key import (
-    DeclaredKey,
-    Names,
-    Source,
-    StorageForm,
-    dimension_names,
-    parts,
-    timestamp_name,
-)
+from .arrow_file import column_groups, join_columns, read_arrow_file
+from .data_key import DeclaredKey, Source, StorageForm
 from .field import Chunk, Field, Parsed
 from .json_values import NOTES_KEY, to_json
 from .limits import ServerLimits, ragged_name
+from .names import MAX_COLUMNS, Names, dimension_names, parts, timestamp_name
 from .notes import Deviation, Deviations, verbatim
+from .plain_values import plain_scalar
 from .ragged_rows import Content, RaggedRows, in_columns
 from .row_numbers import SeqNums
-from .scalars import plain_scalar
 from .to_numpy import regular_block
 from .widening import FLOAT_EXACT
 
 __all__ = [
     "FLOAT_EXACT",
+    "MAX_COLUMNS",
     "NOTES_KEY",
     "Chunk",
     "Content",
@@ -39,11 +50,14 @@ __all__ = [
     "ServerLimits",
     "Source",
     "StorageForm",
+    "column_groups",
     "dimension_names",
     "in_columns",
+    "join_columns",
     "parts",
     "plain_scalar",
     "ragged_name",
+    "read_arrow_file",
     "regular_block",
     "timestamp_name",
     "to_json",

@@ -13,47 +13,30 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from .array_type import ArrayShape, ArrayType
 from .data_key import DeclaredKey, StorageForm, column_type_exists
 from .limits import ServerLimits
 from .notes import Deviation, Deviations
+from .packing import LEFT_OUT, Packer, ParsedRows
+from .plain_values import json_text, plain_scalar
 from .ragged_rows import RaggedRows
-from .scalars import arrow_type, json_text, plain_scalar
-from .to_numpy import (
-    depth_of,
-    elements,
-    ends_in_nul,
-    is_faithful,
-    matches,
-    regular_block,
-    tuples_at,
-)
-from .widening import TypeRequirements, all_fit
-
-LEFT_OUT = Deviation.LEFT_OUT
-"""Stands for a row whose value did not fit."""
-
-ParsedRows = np.ndarray | list[Any]
-"""Parsed values: one block, or a list of one array a row, None or `LEFT_OUT` where there is none.
-
-A row that is no regular array (nested lists of differing lengths) stays a list.
-"""
-
-_FLOAT64 = np.dtype("f8")
+from .to_numpy import depth_of, elements, ends_in_nul, is_faithful, regular_block, tuples_at
+from .widening import TypeRequirements
 
 
 class ArrayEncoder:
-    """The type, the shape and so the place of a key with array values.
+    """Encodes the arrays of one key, in a type, a shape and a storage form that hold them all.
 
     Parameters
     ----------
     declared : DeclaredKey
-        What the descriptor says of the key.
+        The key as the descriptor declares it.
     limits : ServerLimits
-        What the server cannot hold.
+        Types that the server cannot hold.
     max_list : int
         Arrays of at most this many elements go to list columns; 0 for none, -1 for all.
-    needs : TypeRequirements, optional
-        What earlier values of the key have asked for.
+    requirements : TypeRequirements, optional
+        Requirements of earlier values of the key.
     """
 
     def __init__(
@@ -62,133 +45,101 @@ class ArrayEncoder:
         limits: ServerLimits,
         *,
         max_list: int = 0,
-        needs: TypeRequirements | None = None,
+        requirements: TypeRequirements | None = None,
     ) -> None:
         self.key = declared.key
         self.declared = declared.dtype
-        self.needs = needs or TypeRequirements()
-        self.shape: tuple[int | None, ...] | None = declared.shape
         self._limits = limits
-        self._fill_shape = declared.shape
-        shape = declared.shape or ()
-        self._ragged = None in shape or 0 in shape
-        self._irregular = False
-        self._width = 0
-        self._saw_text = self._saw_number = self._saw_bool = False
-        size = 0 if self._ragged else math.prod(size or 0 for size in shape or (0,))
-        self._listed = declared.is_array and (max_list < 0 or 0 < size <= max_list)
+        self._type = ArrayType(declared.dtype, requirements or TypeRequirements())
+        self._shape = ArrayShape(declared.shape)
+        size = 0 if self._shape.is_ragged else math.prod(n or 0 for n in declared.shape or (0,))
+        self._may_list = declared.is_array and (max_list < 0 or 0 < size <= max_list)
+
+    # -- what holds all values so far -----------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int | None, ...] | None:
+        """Shape of a row; None for a size that varies, or if no shape is known yet."""
+        return self._shape.row
 
     @property
     def dtype(self) -> np.dtype:
-        """The type that holds all the values so far."""
-        declared = self.declared
-        if declared is None:
-            if self._saw_text:
-                return np.dtype(f"U{self._text_width()}")
-            if self._saw_number or not self._saw_bool:
-                return np.dtype("c16") if self.needs.complex else _FLOAT64
-            return np.dtype("?")
-        if declared.kind in "US":
-            declared_width = declared.itemsize // (4 if declared.kind == "U" else 1)
-            fits = 0 < self._width <= declared_width or (declared_width and not self._width)
-            width = declared_width if fits else max(declared_width, self._text_width())
-            return np.dtype(f"{declared.kind}{width}")
-        if declared.kind in "biufc":
-            return self.needs.resolve(declared)
-        return declared
+        """The type of the elements."""
+        return self._type.dtype
 
-    def _text_width(self) -> int:
-        """Powers of two, so that growing texts do not rebuild the node again and again."""
-        return max(16, 1 << max(self._width - 1, 0).bit_length())
+    @property
+    def ragged_dtype(self) -> np.dtype:
+        """The type of the elements of a ragged node: in native byte order, and no half floats.
+
+        Tiled keeps ragged nodes in an SQL database, which has no half floats.
+        """
+        native = self.dtype.newbyteorder("=")
+        return np.dtype("f4") if native == np.dtype("f2") else native
 
     @property
     def storage_form(self) -> StorageForm:
-        """Where the values go, given all that was seen so far."""
-        if self._irregular:
+        """The form in which the values are stored."""
+        if self._shape.is_irregular:
             return StorageForm.JSON
         dtype = self.dtype
         listable = column_type_exists(dtype) and dtype.kind != "U"
-        if self._listed and listable and self._limits.has_lists and self._limits.has_column(dtype):
+        if (
+            self._may_list
+            and listable
+            and self._limits.has_lists
+            and self._limits.has_column(dtype)
+        ):
             return StorageForm.LIST
-        if not self._ragged:
+        if not self._shape.is_ragged:
             return StorageForm.ARRAY
         capable = dtype.kind in "biuf" and self._limits.has_ragged(self.ragged_dtype)
         return StorageForm.RAGGED if capable else StorageForm.JSON
 
     @property
-    def ragged_dtype(self) -> np.dtype:
-        """The type in a ragged node: native, and no half floats, which SQL does not have."""
-        native = self.dtype.newbyteorder("=")
-        return np.dtype("f4") if native == np.dtype("f2") else native
+    def known(self) -> bool:
+        """True once the shape is known, so that a node can be made."""
+        return self.shape is not None
 
     @property
-    def known(self) -> bool:
-        """Whether there is anything yet to make a node from."""
-        return self.shape is not None
+    def list_type(self) -> pa.DataType:
+        """The Arrow type of a list column."""
+        return self._packer(self.dtype).list_type
 
     def settle(self) -> None:
         """Decide on rows of no elements for a key that never had a value, nor a shape."""
-        if self.shape is None:
-            self.shape, self._ragged = (None,), True
+        self._shape.settle()
+
+    # -- values to rows -------------------------------------------------------------------------
 
     def absorb(self, values: Sequence[Any], start: int, deviations: Deviations) -> ParsedRows:
-        """Parse the values of consecutive rows, and widen type and shape as they need it.
+        """Parse the values of consecutive rows, and widen type and shape if they need it.
 
         Parameters
         ----------
         values : sequence or numpy.ndarray
-            One value a row: arrays or nested lists; None for a row without.
+            One value a row: arrays or nested lists; None where a row has none.
         start : int
-            Ordinal of the first row.
+            Number of the first row.
         deviations : Deviations
-            Takes what could not be stored as it came.
+            Records the values that are not stored as they came.
+
+        Returns
+        -------
+        numpy.ndarray or list
+            The parsed rows, for `pack`.
         """
         block = regular_block(values)
         if block is not None and self._accepts(block):
-            self._account(block, block.shape[1:])
+            self._type.account(block)
+            self._shape.account(block.shape[1:])
             return block
         return [self._row(value, start + i, deviations) for i, value in enumerate(values)]
 
     def _accepts(self, block: np.ndarray) -> bool:
-        """Whether a block needs no second look at its elements."""
+        """Return True if a block can be stored without a look at each of its rows."""
         if self.shape is not None and block.ndim != len(self.shape) + 1:
             return False
-        if self.declared is None:
-            return block.dtype.kind in "biuf" or (block.dtype.kind == "U" and not self._saw_number)
-        if self.declared.kind in "biufc":
-            return block.dtype.kind in "biufc"
-        return self.declared.kind == block.dtype.kind and self.declared.fields is None
-
-    def _account(self, values: np.ndarray, shape: tuple[int, ...]) -> None:
-        """Remember what an array (of values of this shape) asks for."""
-        kind = values.dtype.kind
-        if values.size == 0:
-            pass
-        elif kind in "biufc":
-            self.needs.add_array(values, self.declared or _FLOAT64)
-            self._saw_bool |= kind == "b"
-            self._saw_number |= kind != "b"
-        elif kind in "US":
-            unit = 4 if kind == "U" else 1
-            longest = values.dtype.itemsize // unit
-            if longest > self._width:
-                lengths = np.char.str_len(values)
-                self._width = max(self._width, int(lengths.max()))
-            self._saw_text |= kind == "U"
-        self._account_shape(shape)
-
-    def _account_shape(self, shape: tuple[int, ...]) -> None:
-        if self.shape is None:
-            self.shape = self._fill_shape = shape
-            self._ragged = 0 in shape
-        elif len(shape) != len(self.shape):
-            self._irregular = True
-        elif not matches(shape, self.shape):
-            self._ragged = True
-            self.shape = (None,) * len(shape)
-        self._ragged |= 0 in shape
-        if self._ragged and None not in self.shape:
-            self.shape = (None,) * len(self.shape)
+        return self._type.accepts(block)
 
     def _row(self, value: Any, row_number: int, deviations: Deviations) -> Any:
         value = plain_scalar(value)
@@ -201,14 +152,14 @@ class ArrayEncoder:
         return row
 
     def _parse(self, value: Any, row_number: int, deviations: Deviations) -> Any:
-        """One value as an array; a list where it is irregular; None where it does not fit."""
+        """Return one value as an array, as a list if it is irregular, None if it does not fit."""
         if self.declared is not None and self.declared.fields is not None:
-            return self._record(value)
+            return self._record(value, self.declared)
         if isinstance(value, list | tuple):
             try:
                 row = np.array(value)
             except (ValueError, OverflowError):
-                self._irregular = True
+                self._shape.is_irregular = True
                 return value
             if not is_faithful(row, value):
                 row = np.array(value, dtype=object)
@@ -219,139 +170,82 @@ class ArrayEncoder:
         else:
             row = np.array(value)
         if row.dtype.kind == "O":
-            row = elements(row)
+            row, exact = elements(row)
+            if not exact:
+                deviations.add(self.key, Deviation.NEAREST, row_number, value)
         return self._fit(row, value, row_number, deviations)
 
-    def _fit(self, row: np.ndarray, value: Any, row_number: int, deviations: Deviations) -> Any:
+    def _fit(
+        self, row: np.ndarray, value: Any, row_number: int, deviations: Deviations
+    ) -> np.ndarray | None:
+        """Return an array in the kind of type that the key has, None if it does not fit."""
         if row.size == 0:  # no elements, so no type to speak of
-            self._account_shape(row.shape)
+            self._shape.account(row.shape)
             return row
+        if row.ndim == 0 and self.shape:  # a scalar among arrays
+            return None
         kind = row.dtype.kind
-        scalar_for_array = row.ndim == 0 and self.shape is not None and len(self.shape) > 0
-        if scalar_for_array:
-            return None
-        wants = self.declared.kind if self.declared is not None else None
-        if wants is None and kind not in "biufc":
-            wants = "U"
-        if wants is not None and wants in "biufc" and kind not in "biufc":
-            return None
-        if wants == "U" and kind != "U":
+        undeclared = "" if kind in "biufc" else "U"
+        wanted = undeclared if self.declared is None else self.declared.kind
+        if wanted == "U" and kind != "U":
             deviations.add(self.key, Deviation.AS_TEXT, row_number, value)
             row = np.array([json_text(item) for item in row.ravel().tolist()]).reshape(row.shape)
-        elif wants is not None and wants not in "biufcU" and kind != wants:
+        elif wanted and wanted in "biufc":
+            if kind not in "biufc":
+                return None
+        elif wanted and kind != wanted:
             try:
-                row = row.astype("S" if wants == "S" else self.declared)
+                row = row.astype("S" if wanted == "S" else self.declared)
             except (TypeError, ValueError):
                 return None
         if row.dtype.kind in "US" and ends_in_nul(value):
             deviations.add(self.key, Deviation.NEAREST, row_number, value)
-        self._account(row, row.shape)
+        self._type.account(row)
+        self._shape.account(row.shape)
         return row
 
-    def _record(self, value: Any) -> Any:
-        """A value of a structured type: records are tuples to numpy, lists in JSON."""
-        assert self.declared is not None
+    def _record(self, value: Any, declared: np.dtype) -> np.ndarray | None:
+        """Return a value of a structured type: records are tuples to numpy, lists in JSON."""
         try:
             if isinstance(value, np.ndarray | np.void):
-                row = np.asarray(value).astype(self.declared)
+                row = np.asarray(value).astype(declared)
             else:
                 depth = len(self.shape) if self.shape is not None else depth_of(value) - 1
-                row = np.array(tuples_at(value, depth), dtype=self.declared)
+                row = np.array(tuples_at(value, depth), dtype=declared)
         except (TypeError, ValueError):
             return None
-        self._account_shape(row.shape)
+        self._shape.account(row.shape)
         return row
 
-    def pack_block(self, rows: ParsedRows, start: int, deviations: Deviations) -> np.ndarray:
-        """ParsedRows as a block of shape (rows, *shape), for an array node."""
-        dtype = self.dtype
-        if isinstance(rows, list) or (dtype.kind == "U" and rows.dtype.kind != "U"):
-            fill = self._fill(dtype)
-            if not len(rows):
-                return fill[None][:0]
-            # Each for itself: stacked, int64 and uint64 would become floats.
-            return np.stack(
-                [
-                    self._exactly(row, dtype, fill, start + i, deviations)
-                    for i, row in enumerate(rows)
-                ]
-            )
-        self._note_inexact(rows, dtype, start, deviations)
-        with np.errstate(all="ignore"):
-            return np.ascontiguousarray(rows.astype(dtype, copy=False))
+    # -- rows to what is sent -------------------------------------------------------------------
 
-    def _exactly(
-        self, row: Any, dtype: np.dtype, fill: np.ndarray, row_number: int, deviations: Deviations
-    ) -> np.ndarray:
-        """One row in the type of the node, with a note if that is not exact."""
-        if is_blank(row):
-            return fill
-        if dtype.kind == "U" and row.dtype.kind != "U":
-            texts = [json_text(item) for item in row.ravel().tolist()]
-            row = np.array(texts, dtype=dtype).reshape(row.shape)
-        typed: np.ndarray = np.asarray(row)
-        self._note_inexact(typed[None], dtype, row_number, deviations)
-        with np.errstate(all="ignore"):
-            return typed.astype(dtype, copy=False)
+    def pack(
+        self, rows: ParsedRows, start: int, deviations: Deviations
+    ) -> np.ndarray | RaggedRows | pa.Array:
+        """Bring parsed rows into the storage form of the key.
 
-    def pack_ragged(self, rows: ParsedRows, start: int, deviations: Deviations) -> RaggedRows:
-        """ParsedRows for a ragged node."""
-        assert self.shape is not None
-        dtype = self.ragged_dtype
-        fill = self._fill(dtype)
-        packed = [
-            self._exactly(row, dtype, fill, start + i, deviations) for i, row in enumerate(rows)
-        ]
-        return RaggedRows(packed, dtype, self.shape)
+        Parameters
+        ----------
+        rows : numpy.ndarray or list
+            Rows as `absorb` has parsed them.
+        start : int
+            Number of the first row.
+        deviations : Deviations
+            Records the values that are not stored as they came.
 
-    def pack_lists(self, rows: ParsedRows) -> pa.Array:
-        """ParsedRows for a list column; a missing row is null."""
-        dtype = self.dtype
-        list_type = arrow_type(dtype)
-        for _ in self.shape or (1,):
-            list_type = pa.list_(list_type)
-        with np.errstate(all="ignore"):
-            lists = [None if is_blank(row) else row.astype(dtype).tolist() for row in rows]
-        return pa.array(lists, list_type)
-
-    def pack_json(self, rows: ParsedRows) -> pa.Array:
-        """ParsedRows as JSON text; a missing row is null.
-
-        Numbers are written in the declared type where they fit it, so that a row's text does not
-        depend on what other rows hold.
+        Returns
+        -------
+        numpy.ndarray, RaggedRows or pyarrow.Array
+            A block of shape (rows, *shape), the rows of a ragged node, or a column.
         """
-        wanted = self.declared or _FLOAT64
-        texts = []
-        for row in rows:
-            if isinstance(row, np.ndarray):
-                if row.dtype.kind in "iuf" and wanted.kind in "iuf" and all_fit(row, wanted):
-                    row = row.astype(wanted)
-                row = row.tolist()
-            texts.append(None if is_blank(row) else json_text(row))
-        return pa.array(texts, pa.string())
+        form = self.storage_form
+        if form is StorageForm.ARRAY:
+            return self._packer(self.dtype).block(rows, start, deviations)
+        if form is StorageForm.RAGGED:
+            return self._packer(self.ragged_dtype).ragged(rows, start, deviations)
+        if form is StorageForm.LIST:
+            return self._packer(self.dtype).lists(rows, start, deviations)
+        return self._packer(self.dtype).json(rows)
 
-    def list_type_of(self) -> pa.DataType:
-        """The Arrow type of the list column."""
-        return self.pack_lists([]).type
-
-    def _fill(self, dtype: np.dtype) -> np.ndarray:
-        shape = self._fill_shape
-        if shape is None:
-            shape = (0,) * len(self.shape or (0,))
-        shape = tuple(size or 0 for size in shape)
-        value: Any = {"f": np.nan, "c": np.nan, "M": "NaT", "m": "NaT"}.get(dtype.kind)
-        return np.zeros(shape, dtype) if value is None else np.full(shape, value, dtype)
-
-    def _note_inexact(
-        self, rows: np.ndarray, dtype: np.dtype, start: int, deviations: Deviations
-    ) -> None:
-        if rows.dtype.kind not in "iuf" or dtype.kind not in "biufc" or all_fit(rows, dtype):
-            return
-        for i, row in enumerate(rows):
-            if not all_fit(np.atleast_1d(row), dtype):
-                deviations.add(self.key, Deviation.NEAREST, start + i, row)
-
-
-def is_blank(row: Any) -> bool:
-    """Whether a parsed row has no value."""
-    return row is None or row is LEFT_OUT
+    def _packer(self, dtype: np.dtype) -> Packer:
+        return Packer(self.key, dtype, self._type.wanted, self.shape or (), self._shape.fill)

@@ -1,4 +1,4 @@
-"""One column of a stream's data: its place, its name, and how its values are encoded."""
+"""One data key of a stream: its names, the form in which it is stored, and its encoder."""
 
 from __future__ import annotations
 
@@ -10,45 +10,52 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bluesky_tiled_writer.schema.data_key import Source
-from bluesky_tiled_writer.schema.ragged_rows import Content
-
-from .arrays import ArrayEncoder, ParsedRows, is_blank
-from .data_key import DeclaredKey, StorageForm, column_type_exists
+from .arrays import ArrayEncoder
+from .data_key import DeclaredKey, Source, StorageForm, column_type_exists
 from .limits import ServerLimits
 from .notes import Deviation, Deviations
-from .ragged_rows import RaggedRows
+from .packing import LEFT_OUT, ParsedRows, is_blank
+from .plain_values import plain_scalar
+from .ragged_rows import Content, RaggedRows
 from .row_numbers import RowRanges
-from .scalars import ScalarEncoder, exact_or_nearest, plain_scalar
+from .scalars import ScalarEncoder, exact_or_nearest
 
 Parsed: TypeAlias = pa.Array | ParsedRows
-"""What `absorb` makes of values: a column of the table, or rows yet to be packed."""
+"""Values as `absorb` parses them: a column of the table, or rows yet to be packed."""
 
 Chunk: TypeAlias = pa.Array | np.ndarray | RaggedRows
 """Values as they are sent."""
 
 
 class Field:
-    """What becomes of the values of one data key, or of its timestamps.
+    """The values of one data key, or its timestamps, and how they are stored.
+
+    A batch takes two steps, since the values of a batch may change the form in which all of them
+    are stored: `absorb` parses them and widens the form as needed, `pack` brings them into it.
 
     Parameters
     ----------
     source : Source
         The part of an event that the values come from.
     declared : DeclaredKey
-        What the descriptor says of them.
+        The key as the descriptor declares it.
     name : str
-        Name of the column, and of the node unless `node` says otherwise.
+        Name of the column.
     node : str
         Name of the node of its own, if the values need one.
     limits : ServerLimits
-        What the server cannot hold.
+        Types that the server cannot hold.
     is_column : bool
-        Whether SQL takes the name as that of a column.
+        True if SQL accepts `name` as that of a column.
     max_list : int
         Arrays of at most this many elements go to list columns; -1 for all, 0 for none.
     born : int
-        ParsedRows that the stream had stored before it knew of this field.
+        Rows that the stream had stored before it knew of this field.
+
+    Attributes
+    ----------
+    stored_in : str or None
+        Name of the node that holds the values so far; set by the stream.
     """
 
     def __init__(
@@ -69,11 +76,12 @@ class Field:
         self.name = name
         self.node = node
         self.stored_in: str | None = None
-        self._blank = RowRanges()
-        self._missing = RowRanges()
+        self._limits = limits
+        self._blank = RowRanges()  # rows of the node that hold fill values
+        self._missing = RowRanges()  # those of them that had no value
+        self._left_out = RowRanges()  # rows whose cell is empty since their scalar did not fit
         self._blank.extend(range(born))
         self._missing.extend(range(born))
-        self._limits = limits
         self._array: ArrayEncoder | None = None
         self._scalar: ScalarEncoder | None = None
         dtype = declared.dtype
@@ -82,95 +90,111 @@ class Field:
         else:
             self._scalar = ScalarEncoder(self.key, dtype)
 
-    @property
-    def storage_form(self) -> StorageForm:
-        """Where the values go, given all that was seen so far."""
-        if self._scalar is not None and self._scalar_in_column:
-            return StorageForm.COLUMN
-        return self._as_array.storage_form
+    # -- the form -------------------------------------------------------------------------------
 
     @property
-    def _scalar_in_column(self) -> bool:
+    def storage_form(self) -> StorageForm:
+        """The form that holds all values so far."""
+        return StorageForm.COLUMN if self._in_column else self._encoder.storage_form
+
+    @property
+    def _in_column(self) -> bool:
         scalar = self._scalar
         return scalar is not None and scalar.fits_column and self._limits.has_column(scalar.dtype)
 
     @property
-    def _as_array(self) -> ArrayEncoder:
-        """The values in a node of their own, for scalars that no column can hold."""
+    def _encoder(self) -> ArrayEncoder:
+        """The encoder of arrays, also of scalars that no column can hold."""
         if self._array is None:
             assert self._scalar is not None
-            self._array = ArrayEncoder(self.declared, self._limits, needs=self._scalar.needs)
+            self._array = ArrayEncoder(
+                self.declared, self._limits, requirements=self._scalar.requirements
+            )
         return self._array
 
     @property
     def known(self) -> bool:
-        """Whether there is anything yet to make a column or a node from."""
-        return self._scalar is not None or self._as_array.known
+        """True once enough is known of the values to make a column or a node for them."""
+        return self._scalar is not None or self._encoder.known
 
     @property
     def signature(self) -> Any:
-        """What identifies the stored form: nodes of another form have to be rebuilt."""
-        form = self.storage_form
-        if form is StorageForm.COLUMN:
-            assert self._scalar is not None
+        """A value that is equal as long as the node that holds the values need not be rebuilt."""
+        if self._scalar is not None and self._in_column:
             return self._scalar.arrow_type
+        encoder, form = self._encoder, self.storage_form
         if form is StorageForm.JSON:
             return pa.string()
-        array = self._as_array
         if form is StorageForm.LIST:
-            return array.list_type_of()
-        dtype = array.dtype if form is StorageForm.ARRAY else array.ragged_dtype
-        return (form, dtype.str if dtype.fields is None else dtype.descr, array.shape)
+            return encoder.list_type
+        dtype = encoder.dtype if form is StorageForm.ARRAY else encoder.ragged_dtype
+        return (form, dtype.str if dtype.fields is None else dtype.descr, encoder.shape)
 
     @property
     def row_shape(self) -> tuple[int | None, ...]:
-        """Shape of a row of the node; None where it varies."""
-        return self._as_array.shape or ()
+        """Shape of a row of the node; None for a size that varies."""
+        return self._encoder.shape or ()
 
     @property
     def node_dtype(self) -> np.dtype:
-        """Data type of the node."""
-        return self._as_array.dtype
+        """Data type of the array node."""
+        return self._encoder.dtype
 
     def settle(self) -> None:
-        """Decide on a place for a key that never had a value."""
+        """Decide on a form for a key that never had a value."""
         if self._scalar is None:
-            self._as_array.settle()
+            self._encoder.settle()
+
+    # -- a batch --------------------------------------------------------------------------------
 
     def absorb(self, values: Sequence[Any], start: int, deviations: Deviations) -> Parsed:
-        """Parse the values of consecutive rows and let type and place follow them."""
+        """Parse the values of consecutive rows, and widen the form if they need it.
+
+        Parameters
+        ----------
+        values : sequence or numpy.ndarray
+            One value a row; None where a row has none.
+        start : int
+            Number of the first row.
+        deviations : Deviations
+            Records the values that are not stored as they came.
+
+        Returns
+        -------
+        pyarrow.Array, numpy.ndarray or list
+            The parsed values, for `pack`.
+        """
         if self._scalar is not None:
             noted = Deviations()
             column = self._scalar.encode(values, start, noted)
-            if column is not None and self._scalar_in_column:
+            if column is not None and self._in_column:
                 if not self._limits.has_nul and pa.types.is_string(column.type):
                     column = _without_nul(column, self.key, start, noted)
+                if noted.has(self.key, Deviation.LEFT_OUT):
+                    self._left_out.extend(_left_out(values, column, start))
                 deviations.update(noted)
                 return column
-        return self._as_array.absorb(values, start, deviations)
+        return self._encoder.absorb(values, start, deviations)
 
     def pack(self, parsed: Parsed, start: int, deviations: Deviations) -> Chunk:
         """Bring parsed values into the form in which they are sent."""
         if isinstance(parsed, pa.Array):
             return parsed
-        array = self._as_array
-        form = array.storage_form
-        if form is StorageForm.ARRAY:
-            return array.pack_block(parsed, start, deviations)
-        if form is StorageForm.RAGGED:
-            return array.pack_ragged(parsed, start, deviations)
-        if form is StorageForm.LIST:
-            return array.pack_lists(parsed)
-        return array.pack_json(parsed)
+        return self._encoder.pack(parsed, start, deviations)
+
+    def absent(self, count: int) -> Chunk:
+        """Return `count` rows without a value, for the rows before a key was stored at all."""
+        noted = Deviations()
+        return self.pack(self.absorb([None] * count, 0, noted), 0, noted)
 
     def remember_blank(self, parsed: Parsed, start: int) -> None:
-        """Keep in mind which rows of the node hold fill values."""
+        """Remember which of the parsed rows hold fill values, once they are stored."""
         if isinstance(parsed, list):
             self._blank.extend(start + i for i, row in enumerate(parsed) if is_blank(row))
             self._missing.extend(start + i for i, row in enumerate(parsed) if row is None)
 
     def note_missing(self, deviations: Deviations) -> None:
-        """Note the rows of the node that hold fill values because there was no value."""
+        """Record the rows of the node that hold fill values because they had no value."""
         if self.source is Source.DATA and self.storage_form in (
             StorageForm.ARRAY,
             StorageForm.RAGGED,
@@ -178,61 +202,81 @@ class Field:
             for row_number in self._missing:
                 deviations.add(self.key, Deviation.MISSING, row_number)
 
-    def absent(self, count: int) -> Chunk:
-        """The first `count` rows of a key that had no place until now."""
-        noted = Deviations()
-        return self.pack(self.absorb([None] * count, 0, noted), 0, noted)
+    # -- a rebuild ------------------------------------------------------------------------------
 
     def again(self, content: Content, deviations: Deviations) -> Chunk:
-        """Encode anew what a node holds, from row 0 on, after type or place have changed."""
+        """Encode the values of a node anew, after their form has changed.
+
+        Parameters
+        ----------
+        content : pyarrow.Table, numpy.ndarray or list
+            All rows of the node that held the values until now.
+        deviations : Deviations
+            Records the values that the new form does not hold exactly.
+        """
         if self._scalar is not None:
-            return self._scalars_again(content, deviations)
+            return self._scalars_again(self._scalar, content, deviations)
         if isinstance(content, pa.Table):
             column = content[self.name].combine_chunks()
             if self.storage_form is StorageForm.JSON and not pa.types.is_list(column.type):
                 return column.cast(pa.string())
             rows = [_row_of_cell(cell) for cell in column.to_pylist()]
-            return self.pack(rows, 0, deviations)
-        rows = list(content)
-        for row_number in self._blank:
-            if row_number < len(rows):
-                rows[row_number] = None
+        else:
+            rows = self._without_fill(content)
         return self.pack(rows, 0, deviations)
 
-    def _scalars_again(self, content: Content, deviations: Deviations) -> Chunk:
-        in_column = self._scalar_in_column
+    def _without_fill(self, rows: np.ndarray | list[Any]) -> list[Any]:
+        """Return the rows of a node, with None for those that hold fill values."""
+        values = list(rows)
+        for row_number in self._blank:
+            if row_number < len(values):
+                values[row_number] = None
+        return values
+
+    def _scalars_again(
+        self, scalar: ScalarEncoder, content: Content, deviations: Deviations
+    ) -> Chunk:
+        in_column = self._in_column
         if isinstance(content, pa.Table):
             column = content[self.name].combine_chunks()
             if in_column:
-                return self._recast(column, deviations)
+                return self._recast(scalar, column, deviations)
             values = column.to_pylist()
         else:
-            values = list(content)
-            for row_number in self._blank:
-                if row_number < len(values):
-                    values[row_number] = None
+            values = self._without_fill(content)
         if in_column:
-            assert self._scalar is not None
             plain = [plain_scalar(value) for value in values]
-            return exact_or_nearest(plain, self._scalar.dtype, self.key, 0, deviations)
-        parsed = self._as_array.absorb(values, 0, deviations)
+            return exact_or_nearest(plain, scalar.dtype, self.key, 0, deviations)
+        parsed = self._encoder.absorb(values, 0, deviations)
+        if isinstance(parsed, list):  # their values are noted already
+            for row_number in self._left_out:
+                if row_number < len(parsed):
+                    parsed[row_number] = LEFT_OUT
         self.remember_blank(parsed, 0)
         return self.pack(parsed, 0, deviations)
 
-    def _recast(self, column: pa.Array, deviations: Deviations) -> pa.Array:
-        assert self._scalar is not None
-        wanted = self._scalar.arrow_type
+    def _recast(self, scalar: ScalarEncoder, column: pa.Array, deviations: Deviations) -> pa.Array:
         # What was read went through pandas: empty cells made floats of integers.
-        if column.null_count == len(column) or not pa.types.is_floating(wanted):
-            return column.cast(wanted)
-        return exact_or_nearest(column.to_pylist(), self._scalar.dtype, self.key, 0, deviations)
+        if column.null_count == len(column) or not pa.types.is_floating(scalar.arrow_type):
+            return column.cast(scalar.arrow_type)
+        return exact_or_nearest(column.to_pylist(), scalar.dtype, self.key, 0, deviations)
 
 
 def _row_of_cell(cell: Any) -> Any:
-    """A row of an array that was a cell of the table: a list, or JSON."""
+    """Return the array in a cell of the table, which is a list or JSON; None for an empty cell."""
     if cell is None:
         return None
     return np.array(json.loads(cell) if isinstance(cell, str) else cell)
+
+
+def _left_out(values: Sequence[Any], column: pa.Array, start: int) -> list[int]:
+    """Return the numbers of the rows that have a value, but an empty cell."""
+    filled = column.is_valid().to_pylist()
+    return [
+        start + i
+        for i, value in enumerate(values)
+        if not filled[i] and plain_scalar(value) is not None
+    ]
 
 
 def _without_nul(column: pa.Array, key: str, start: int, deviations: Deviations) -> pa.Array:

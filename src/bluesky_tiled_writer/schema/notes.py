@@ -1,4 +1,4 @@
-"""Values that could not be stored as they came, kept for the notes of the run."""
+"""Values that were not stored as they came, collected for the notes of the run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from .json_values import safe_repr
+
 MAX_NOTES = 100
-"""Values of a key that are noted one by one; the rest is a count."""
+"""Values of a key that are noted one by one; of the others, the number is noted."""
 
 MAX_TEXT = 20_000
 """Characters of a value in a note: the metadata of a run is no place for an image."""
 
 
 class Deviation(Enum):
-    """What happened to a value that did not fit."""
+    """A way in which a stored value differs from the one that came; the text ends a note."""
 
     LEFT_OUT = "does not fit the type of the key; the cell is empty, or holds fill values"
     NEAREST = "has no exact form in the type of the key; the nearest one is stored"
@@ -28,8 +30,11 @@ class Deviation(Enum):
 
 @dataclass
 class _Tally:
+    """The deviations of one kind of one key."""
+
     count: int = 0
-    first: list[tuple[int, str]] = field(default_factory=list)  # sorted by row_number
+    first: list[tuple[int, str]] = field(default_factory=list)
+    """Row numbers and values, in order: at most `MAX_NOTES`, those with the lowest numbers."""
 
     def add(self, row_number: int, text: str) -> None:
         self.count += 1
@@ -39,22 +44,38 @@ class _Tally:
 
 
 class Deviations:
-    """The deviations of one stream, by key and by what happened.
+    """The deviations of one stream, by key and kind.
 
-    Which of them are noted one by one depends on their row_numbers only, so that the notes of a run
-    do not depend on how its rows were batched.
+    Which of them are noted one by one depends on their row numbers only, so that the notes of a
+    run do not depend on how its rows were batched.
     """
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[str, Deviation], _Tally] = {}
 
     def add(self, key: str, what: Deviation, row_number: int, value: Any = None) -> None:
-        """Record one misfit; `row_number` is the row's number in its stream, from 0."""
+        """Record one deviation.
+
+        Parameters
+        ----------
+        key : str
+            The data key.
+        what : Deviation
+            The way in which the stored value differs.
+        row_number : int
+            Number of the row in its stream, from 0.
+        value : Any
+            The value as it came.
+        """
         text = "" if what is Deviation.MISSING else verbatim(value)
         self._tallies.setdefault((key, what), _Tally()).add(row_number, text)
 
+    def has(self, key: str, what: Deviation) -> bool:
+        """Return True if a value of the key differs in this way."""
+        return (key, what) in self._tallies
+
     def update(self, other: Deviations) -> None:
-        """Take over the deviations of a batch that is now stored."""
+        """Add the deviations of a batch, once it is stored."""
         for (key, what), tally in other._tallies.items():
             mine = self._tallies.setdefault((key, what), _Tally())
             for row_number, text in tally.first:
@@ -62,7 +83,15 @@ class Deviations:
             mine.count += tally.count - len(tally.first)
 
     def notes(self, stream: str, seq_num: Callable[[int], int]) -> list[str]:
-        """Say it in words, one note a value; `seq_num` translates row_numbers."""
+        """Return the notes of the stream: one a value, and one that counts those beyond.
+
+        Parameters
+        ----------
+        stream : str
+            Name of the stream.
+        seq_num : callable
+            Returns the `seq_num` of a row number.
+        """
         notes = []
         for (key, what), tally in self._tallies.items():
             where = f"Stream {stream!r}, key {key!r}"
@@ -76,13 +105,10 @@ class Deviations:
 
 
 def verbatim(value: Any) -> str:
-    """A value as a person would type it in Python, arrays as lists."""
+    """Return a value as a person would type it in Python, arrays as lists; cut if it is long."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    try:
-        text = repr(value)
-    except Exception:
-        text = object.__repr__(value)
+    text = safe_repr(value)
     if len(text) > MAX_TEXT:
         return f"{text[:MAX_TEXT]}... ({len(text) - MAX_TEXT} characters more)"
     return text

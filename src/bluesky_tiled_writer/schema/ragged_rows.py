@@ -1,4 +1,4 @@
-"""Rows of varying lengths, on their way to a ragged node."""
+"""Rows of varying lengths, as a ragged node takes them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 Content: TypeAlias = pa.Table | np.ndarray | list[Any]
-"""What a node holds: a table, a block of rows, or a list of ragged rows."""
+"""The rows of a node as they are read back: a table, a block, or a list of ragged rows."""
 
 
 @dataclass(frozen=True)
 class RaggedRows:
-    """Rows of one data type whose lengths differ.
+    """Rows of one data type and of differing lengths.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class RaggedRows:
     dtype : numpy.dtype
         Their common type.
     shape : tuple of (int or None)
-        The shape of a row; None where it differs from row to row.
+        The shape of a row; None where it varies.
     """
 
     rows: Sequence[np.ndarray]
@@ -35,16 +35,16 @@ class RaggedRows:
         return len(self.rows)
 
     def since(self, count: int) -> RaggedRows:
-        """These rows without the first `count`."""
+        """Return these rows without the first `count`."""
         return RaggedRows(self.rows[count:], self.dtype, self.shape)
 
     def first(self, count: int) -> RaggedRows:
-        """The first `count` of these rows."""
+        """Return the first `count` of these rows."""
         return RaggedRows(self.rows[:count], self.dtype, self.shape)
 
 
 def in_columns(rows: RaggedRows) -> tuple[list[np.ndarray | int], np.ndarray]:
-    """Take nested rows apart into offsets and flat values, from the outermost dimension inwards.
+    """Split nested rows into offsets and flat values, from the outermost dimension inwards.
 
     Parameters
     ----------
@@ -72,5 +72,6 @@ def in_columns(rows: RaggedRows) -> tuple[list[np.ndarray | int], np.ndarray]:
             items = [part for item in items for part in item]
     empty = np.empty((0, *(size or 0 for size in fixed)), rows.dtype)
     values = np.concatenate([empty, *items]).astype(rows.dtype, copy=False)
-    # The C types of a size are equal to numpy, so that `astype` keeps them; others look closer.
+    # numpy has several types for a C size (long, long long); they are equal to numpy, so that
+    # `astype` keeps them, but not to others.
     return levels, values.view(np.dtype(rows.dtype.str))

@@ -1,4 +1,4 @@
-"""Rows by their number: the row_number of a row in its stream, counted from 0.
+"""Rows by their number: row numbers count the rows of a stream from 0.
 
 `seq_num` cannot identify a row, since it repeats when a scan is paused and resumed.
 """
@@ -12,13 +12,13 @@ import numpy as np
 
 
 class RowRanges:
-    """A set of row_numbers that grows at its end, kept as ranges."""
+    """A set of row numbers that grows at its end, stored as ranges."""
 
     def __init__(self) -> None:
-        self._ranges: list[list[int]] = []
+        self._ranges: list[list[int]] = []  # [first, end), in order
 
     def extend(self, row_numbers: Iterable[int]) -> None:
-        """Add row_numbers, in ascending order; those before the end are known already."""
+        """Add row numbers in ascending order; those before the end of the set are ignored."""
         for row_number in row_numbers:
             if not self._ranges or row_number > self._ranges[-1][1]:
                 self._ranges.append([row_number, row_number + 1])
@@ -31,7 +31,7 @@ class RowRanges:
 
 
 class SeqNums:
-    """The `seq_num` of every row, kept as the places where it does not just count up."""
+    """The `seq_num` of each row, stored for the rows only at which it does not count up by one."""
 
     def __init__(self) -> None:
         self._row_numbers: list[int] = []
@@ -45,11 +45,8 @@ class SeqNums:
         values = np.asarray(seq_nums)
         jumps = np.flatnonzero(np.diff(values) != 1) + 1
         for index in (0, *jumps.tolist()):
-            value, row_number = int(values[index]), self._count + index
-            if (
-                not self._row_numbers
-                or value - self._values[-1] != row_number - self._row_numbers[-1]
-            ):
+            row_number, value = self._count + index, int(values[index])
+            if index or not self._count or value != self[row_number]:
                 self._row_numbers.append(row_number)
                 self._values.append(value)
         self._count += len(values)

@@ -1,4 +1,4 @@
-"""Values as numpy makes arrays of them, where it changes none in silence."""
+"""Nested lists into numpy arrays, without the changes that numpy makes in silence."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from .scalars import json_text, plain_scalar
-from .widening import FLOAT_EXACT
+from .plain_values import json_text, plain_scalar
+from .widening import FLOAT_EXACT, Number, fits
 
 
 def regular_block(values: Sequence[Any]) -> np.ndarray | None:
-    """All the values as one block, where that changes none of them."""
+    """Return all values as one array, None if that would change one or they differ in shape.
+
+    Parameters
+    ----------
+    values : sequence or numpy.ndarray
+        One value a row: arrays or nested lists.
+    """
     if isinstance(values, np.ndarray):
         return values if values.dtype.kind != "O" else None
     kinds = set(map(type, values))
@@ -30,42 +36,69 @@ def regular_block(values: Sequence[Any]) -> np.ndarray | None:
     return block if is_faithful(block, values) else None
 
 
-def elements(row: np.ndarray) -> np.ndarray:
-    """An array of Python objects as an array of the type they have in common."""
+def elements(row: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return an array of Python objects in the type that they have in common.
+
+    Numbers become the first of bool, int64, uint64, float64 and complex128 that holds them, with
+    NaN for None; bytes become bytes, and all else text.
+
+    Returns
+    -------
+    tuple of (numpy.ndarray, bool)
+        The array, of the same shape; and False if its type does not hold all numbers exactly.
+    """
     flat = [plain_scalar(item) for item in row.ravel()]
-    if all(isinstance(item, bool | int | float) for item in flat):
+    typed, exact = _typed(flat)
+    return typed.reshape(row.shape), exact
+
+
+def _typed(items: list[Any]) -> tuple[np.ndarray, bool]:
+    if all(isinstance(item, bool) for item in items):
+        return np.array(items, dtype="?"), True
+    if all(isinstance(item, int | float) for item in items):
         # As Python integers these may be exact where float64 is not.
-        exact = np.array(flat, dtype=object)
-        for dtype in ("i8", "u8", "f8"):
+        python = np.array(items, dtype=object)
+        for name in ("i8", "u8"):
             try:
-                typed = exact.astype(dtype)
+                integers = python.astype(name)
             except (OverflowError, ValueError):
                 continue
-            if dtype == "f8" or bool((typed.astype(object) == exact).all()):
-                return typed.reshape(row.shape)
-    if all(item is None or isinstance(item, bool | int | float) for item in flat):
-        missing = [np.nan if item is None else item for item in flat]
-        return np.array(missing, dtype="f8").reshape(row.shape)
-    if all(isinstance(item, bytes) for item in flat):
-        return np.array(flat, dtype=bytes).reshape(row.shape)
-    texts = [item if isinstance(item, str) else json_text(item) for item in flat]
-    return np.array(texts, dtype=str).reshape(row.shape)
+            if bool((integers.astype(object) == python).all()):
+                return integers, True
+    if all(item is None or isinstance(item, int | float | complex) for item in items):
+        numbers = [np.nan if item is None else item for item in items]
+        dtype = np.dtype("c16" if any(isinstance(n, complex) for n in numbers) else "f8")
+        exact = all(fits(number, dtype) for number in numbers)
+        return np.array([_nearest(number) for number in numbers], dtype), exact
+    if all(isinstance(item, bytes) for item in items):
+        return np.array(items, dtype=bytes), True
+    texts = [item if isinstance(item, str) else json_text(item) for item in items]
+    return np.array(texts, dtype=str), True
+
+
+def _nearest(number: Number) -> float | complex:
+    try:
+        return number if isinstance(number, complex) else float(number)
+    except OverflowError:  # an integer beyond the range of float64
+        return np.inf if number > 0 else -np.inf  # type: ignore[operator]
 
 
 def is_faithful(block: np.ndarray, values: Any) -> bool:
-    """Whether numpy made this array without changing a value in silence."""
+    """Return True if numpy made this array of the values without changing one of them."""
     kind = block.dtype.kind
-    if kind in "biuc":
+    if kind in "biu":
         return True
-    if kind == "f":
+    if kind in "fc":
         # Large integers among floats, or beyond 64 bit, were rounded.
         with np.errstate(invalid="ignore"):
             return not bool((np.abs(block) >= FLOAT_EXACT).any()) or all(
-                isinstance(item, float) for item in _leaves(values)
+                isinstance(item, float | complex) for item in _leaves(values)
             )
     if kind == "U":
         return all(isinstance(item, str) and not item.endswith("\0") for item in _leaves(values))
-    return kind == "S" and not ends_in_nul(values)
+    if kind == "S":
+        return all(isinstance(i, bytes) and not i.endswith(b"\0") for i in _leaves(values))
+    return False
 
 
 def _leaves(values: Any) -> Any:
@@ -77,7 +110,7 @@ def _leaves(values: Any) -> Any:
 
 
 def ends_in_nul(value: Any) -> bool:
-    """Whether numpy would cut a trailing NUL off a text."""
+    """Return True if a text or bytes in the value end in NUL, which numpy cuts off."""
     for item in _leaves(value):
         if isinstance(item, str) and item.endswith("\0"):
             return True
@@ -87,14 +120,14 @@ def ends_in_nul(value: Any) -> bool:
 
 
 def matches(shape: tuple[int, ...], pattern: tuple[int | None, ...]) -> bool:
-    """Whether a shape is as a pattern says, where None stands for any size."""
+    """Return True if a shape has the sizes of a pattern, in which None stands for any size."""
     return all(
         wanted is None or wanted == size for size, wanted in zip(shape, pattern, strict=True)
     )
 
 
 def depth_of(value: Any) -> int:
-    """How deep lists are nested, by their first items."""
+    """Return how deep lists are nested, to judge by their first items."""
     depth = 0
     while isinstance(value, list | tuple) and value:
         value, depth = value[0], depth + 1
@@ -102,7 +135,7 @@ def depth_of(value: Any) -> int:
 
 
 def tuples_at(value: Any, depth: int) -> Any:
-    """Nested lists with the lists at this depth as tuples, which numpy takes for records."""
+    """Return nested lists with those at this depth as tuples, which numpy takes for records."""
     if depth == 0:
         return tuple(value)
     return [tuples_at(item, depth - 1) for item in value]

@@ -1,7 +1,7 @@
-"""The numeric type that holds every value of a key exactly, whatever their order.
+"""The numeric type that holds every value of a key, chosen from the set of its values.
 
-The declared type stands as long as all the values fit it. A value that does not fit makes the
-type wider; how wide depends on the set of the values only, never on how they were batched.
+The declared type stands as long as all values fit it. A value that does not fit makes the type
+wider; how wide depends on the values only, never on their order or on how they were batched.
 """
 
 from __future__ import annotations
@@ -22,9 +22,20 @@ Number = bool | int | float | complex
 
 @dataclass
 class TypeRequirements:
-    """What the values of a key have asked for so far, beyond the declared type.
+    """Requirements of all values of a key so far on the type that holds them.
 
-    All flags only ever go from False to True, so that the order of values does not matter.
+    Flags change from False to True only, so that the order of values does not matter.
+
+    Attributes
+    ----------
+    wider : bool
+        A value does not fit the declared type.
+    negative, above_int64 : bool
+        A value is below 0, or above the largest int64.
+    floating : bool
+        A value is no integer of 64 bit, signed or not.
+    complex : bool
+        A value has an imaginary part.
     """
 
     wider: bool = False
@@ -34,7 +45,7 @@ class TypeRequirements:
     complex: bool = False
 
     def add(self, value: Number, declared: np.dtype) -> None:
-        """Account for one value."""
+        """Take account of one value."""
         if not fits(value, declared):
             self.wider = True
         if isinstance(value, complex):
@@ -53,7 +64,7 @@ class TypeRequirements:
             self.floating = True
 
     def add_array(self, values: np.ndarray, declared: np.dtype) -> None:
-        """Account for an array of numbers, shape any."""
+        """Take account of an array of numbers, of any shape."""
         if values.size == 0:
             return
         if not all_fit(values, declared):
@@ -73,7 +84,12 @@ class TypeRequirements:
         self.floating |= low < INT64_MIN or high > UINT64_MAX
 
     def resolve(self, declared: np.dtype) -> np.dtype:
-        """Choose the type: the declared one, or else the narrowest of the wide ones that fits."""
+        """Return the declared type if all values fit it, else the type of 64 bit or more to use.
+
+        That is int64, uint64, float64 or complex128, the first that holds all values as far as
+        any does: integers above int64 and negative ones together, or integers among fractions,
+        lose digits beyond 2**53.
+        """
         if not self.wider:
             return declared
         if self.complex or declared.kind == "c":
@@ -84,7 +100,7 @@ class TypeRequirements:
 
 
 def fits(value: Number, dtype: np.dtype) -> bool:
-    """Whether a number is exactly representable."""
+    """Return True if the type holds a number exactly."""
     kind = dtype.kind
     if isinstance(value, complex):
         if kind == "c":
@@ -127,43 +143,45 @@ def _fits_float(value: bool | int | float, dtype: np.dtype) -> bool:
 
 
 def all_fit(values: np.ndarray, dtype: np.dtype) -> bool:
-    """Whether all the numbers of an array are exactly representable."""
-    same_kind = values.dtype.kind == dtype.kind and values.dtype.itemsize <= dtype.itemsize
-    if same_kind or values.dtype.kind == "b" or values.size == 0:
+    """Return True if the type holds all numbers of an array exactly."""
+    kind = values.dtype.kind
+    same_kind = kind == dtype.kind and values.dtype.itemsize <= dtype.itemsize
+    if same_kind or kind == "b" or values.size == 0:
         return True
-    if values.dtype.kind in "iu" and dtype.kind in "fc":
-        part = dtype.itemsize // (2 if dtype.kind == "c" else 1)
-        exact = 2 ** {2: 11, 4: 24}.get(part, 53)
-        return bool(values.max() <= exact and values.min() >= -exact) or _round_trips(values, dtype)
-    if values.dtype.kind in "iu" and dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        return bool(int(values.min()) >= info.min and int(values.max()) <= info.max)
+    if kind == "c":
+        if dtype.kind == "c":
+            part = _part(dtype)
+            return all_fit(values.real, part) and all_fit(values.imag, part)
+        return not bool((values.imag != 0).any()) and all_fit(values.real, dtype)
+    if dtype.kind == "c":
+        return all_fit(values, _part(dtype))
     if dtype.kind == "b":
         return bool(((values == 0) | (values == 1)).all())
-    return _round_trips(values, dtype)
-
-
-def _round_trips(values: np.ndarray, dtype: np.dtype) -> bool:
-    with np.errstate(all="ignore"):
-        if dtype.kind in "iu":
-            if values.dtype.kind == "c":
-                if (values.imag != 0).any():
-                    return False
-                values = values.real
-            info = np.iinfo(dtype)
-            # Compare with powers of two: the maximum itself is not a float.
+    if dtype.kind == "f":
+        return _fit_floats(values, dtype)
+    info = np.iinfo(dtype)
+    if kind == "f":
+        with np.errstate(all="ignore"):
+            # The maximum is no float, but the power of two above it is.
             inside = (values >= float(info.min)) & (values < float(info.max) + 1)
-            if not bool(inside.all()):
-                return False
-            return bool((values == np.trunc(values)).all())
-        if values.dtype.kind == "c" and dtype.kind != "c":
-            return not bool((values.imag != 0).any()) and _round_trips(values.real, dtype)
+            whole = np.isfinite(values) & (values == np.trunc(values))
+            return bool((inside & whole).all())
+    return bool(int(values.min()) >= info.min and int(values.max()) <= info.max)
+
+
+def _fit_floats(values: np.ndarray, dtype: np.dtype) -> bool:
+    if values.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            narrow = values.astype(dtype)
+            same = (narrow == values) | (np.isnan(values) & np.isnan(narrow))
+        return bool(same.all())
+    exact = 2 ** {2: 11, 4: 24}.get(dtype.itemsize, 53)
+    if values.max() <= exact and values.min() >= -exact:
+        return True
+    with np.errstate(all="ignore"):
         narrow = values.astype(dtype)
-        if values.dtype.kind in "iu":
-            limit = float(np.iinfo(values.dtype).max) + 1
-            real = narrow.real if dtype.kind == "c" else narrow
-            if bool((real >= limit).any()):
-                return False
-            return bool((real.astype(values.dtype) == values).all())
-        both_nan = np.isnan(values) & np.isnan(narrow)
-        return bool((both_nan | (narrow.astype(values.dtype) == values)).all())
+        # What is beyond the integers becomes any of them, or the same one, when it is cast back.
+        beyond = (narrow >= float(np.iinfo(values.dtype).max) + 1) | ~np.isfinite(narrow)
+        if bool(beyond.any()):
+            return False
+        return bool((narrow.astype(values.dtype) == values).all())

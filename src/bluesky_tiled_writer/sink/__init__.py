@@ -1,18 +1,21 @@
-"""The only package that writes to Tiled: one method a step.
+"""Steps to HTTP: the only room that writes to Tiled.
 
-Requests go through the http client of `tiled.client`, which brings addresses, credentials and the
-in-process transport; the structures and encodings are Tiled's own. No request on the normal path
-is a GET: what a node is made of is known from the step, how many rows it holds from having sent
-them. Where a request failed and may have taken effect, the server is asked.
+Requests go through the http client of `tiled.client`, which brings address, credentials and the
+in-process transport; structures and encodings are Tiled's own. On the normal path there is no GET:
+the steps say what a node is made of, and the answers how many rows it holds. The server is asked
+only after a request that failed and may have taken effect.
 
 ::
 
-    TiledSink                              tiled_sink.py   carries out steps; runs and streams
-    TableNode ArrayNode RaggedNode FilesNode               what is known of a node, and its writes
-    StoredNode                             node.py         what they have in common
-    rows_held                              held.py         what a run holds before anything is sent
-    Lead                                   lead.py         requests that follow before an answer
-    Requests                               requests.py     HTTP, and the errors that come of it
+    tiled_sink.py   TiledSink: executes steps, by itself on runs and streams, else by a node
+    node.py         StoredNode: what is known of a node; create, check, delete
+    tables.py       TableNode: rows are appended, and told apart by what they hold
+    arrays.py       ArrayNode: blocks at an offset; small chunks are rewritten before the stop
+    ragged.py       RaggedNode: rows at the end
+    files.py        FilesNode: registered on the files of detectors
+    metadata.py     MetadataUpdates: changes to the metadata of any node
+    held.py         rows_held: what a run holds that Tiled had before
+    requests.py     Requests: one request, one answer or one error
 """
 
 from .requests import in_process

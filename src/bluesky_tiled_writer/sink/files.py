@@ -1,4 +1,4 @@
-"""Nodes on the files of detectors."""
+"""Nodes whose data are in the files of detectors."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ from .node import StoredNode
 
 
 class FilesNode(StoredNode):
-    """A node on files. To tell the server of the same files and rows again does no harm."""
+    """A node on files. Registering the same files and rows twice does no harm."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._data_source: Any = None
         self._uris: set[str] = set()
         self._last: UpdateAsset | None = None
-        self._shape: tuple[int, ...] = ()  # as found in Tiled: what is sent may be behind it
+        self._found_shape: tuple[int, ...] = ()  # as Tiled has it, perhaps ahead of what is sent
 
     def register(self, step: RegisterAsset) -> None:
-        """Make the node; see `RegisterAsset`."""
+        """Create the node, if it does not exist.
+
+        Raises
+        ------
+        StorageUnsupported
+            If the server cannot read files of this MIME type.
+        """
         source = step.source
         self.resolve_uncertainty(source)
         if self.exists:
@@ -48,7 +54,7 @@ class FilesNode(StoredNode):
             self._uris = {asset.data_uri for asset in source.assets}
 
     def update(self, step: UpdateAsset) -> None:
-        """Tell of more files or rows; see `UpdateAsset`."""
+        """Register files and rows that were added, unless Tiled is known to have them."""
         self._last = step
         self.resolve_uncertainty(step.source)
         new = [asset for asset in step.source.assets if asset.data_uri not in self._uris]
@@ -68,18 +74,20 @@ class FilesNode(StoredNode):
                 params=params,
             )
         self._uris.update(asset.data_uri for asset in new)
-        self._shape = ()
+        self._found_shape = ()
 
     def check(self, *, again: bool) -> None:
-        """See `StoredNode`: an update that came late may have taken the place of a later one."""
+        """Repeat the last update, which an earlier one may have replaced by taking effect late."""
         if self._last is not None:
             self._uncertain = True
             self.update(replace(self._last, shape=None, offset=None))
 
+    # -- what the server holds ------------------------------------------------------------------
+
     def _covers(self, source: DataSource) -> bool:
-        """Whether Tiled was found to know of at least as many rows."""
+        """Return True if Tiled was found to have at least as many rows."""
         shape = getattr(source.structure, "shape", None)
-        return bool(self._shape) and shape is not None and self._shape[0] >= shape[0]
+        return bool(self._found_shape) and shape is not None and self._found_shape[0] >= shape[0]
 
     def _matches(self, item: Mapping[str, Any], wanted: DataSource) -> bool:
         sources = item["attributes"].get("data_sources") or []
@@ -93,4 +101,4 @@ class FilesNode(StoredNode):
         (source,) = item["attributes"]["data_sources"]
         self._data_source = source["id"]
         self._uris = {asset["data_uri"] for asset in source["assets"]}
-        self._shape = tuple((source.get("structure") or {}).get("shape") or ())
+        self._found_shape = tuple((source.get("structure") or {}).get("shape") or ())

@@ -1,4 +1,4 @@
-"""How many rows Tiled holds of a run, whoever stored them."""
+"""Rows that Tiled holds of a run which it had before, counted node by node."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from .tables import TableNode, telling_columns
 
 
 def rows_held(requests: Requests, run: str) -> Iterator[tuple[Node, int]]:
-    """Each node that Tiled keeps the data of, and how many rows it holds.
-
-    A row that a table holds twice counts once.
-    """
+    """Yield each node of a run whose data Tiled keeps, and how many different rows it holds."""
     for stream in requests.children((run,)):
         for item in requests.children((run, stream["id"])):
             sources = item["attributes"].get("data_sources") or []

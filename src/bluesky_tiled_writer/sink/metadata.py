@@ -12,23 +12,23 @@ from .requests import NodePath, Requests
 
 
 class MetadataUpdates:
-    """Sets keys of metadata. To set the same values again does no harm.
+    """Sets keys of metadata. Setting the same values twice does no harm.
 
     Parameters
     ----------
     requests : Requests
-        To the server.
+        The way to the server.
 
     Attributes
     ----------
-    uncertain_since : float
-        When it was unknown last, by the monotonic clock, whether a change was made: it may be
-        made later. 0 if that never was. (The last change of a run, its stop document, is left out:
-        nothing comes after it.)
+    last_uncertain : float
+        The monotonic time of the last change that may or may not have been made, and may still
+        be made later; 0 if there was none. The last change of a run, its stop document, does not
+        count: nothing comes after it.
     """
 
     def __init__(self, requests: Requests) -> None:
-        self.uncertain_since = 0.0
+        self.last_uncertain = 0.0
         self._requests = requests
         self._sent: dict[NodePath, dict[str, Any]] = {}
         self._uncertain: set[NodePath] = set()
@@ -43,7 +43,7 @@ class MetadataUpdates:
         """
         sent = self._sent.setdefault(path, {})
         sent.update(values)
-        # A JSON patch, and no merge patch, to which a None would mean "delete".
+        # A JSON patch, since None in a merge patch would mean "delete".
         patch: list[dict[str, Any]] = [
             {"op": "add", "path": _pointer(key), "value": value} for key, value in values.items()
         ]
@@ -60,16 +60,22 @@ class MetadataUpdates:
         except StorageError as error:
             if error.uncertain and len(path) > 1:
                 self._uncertain.add(path)
-                self.uncertain_since = time.monotonic()
+                self.last_uncertain = time.monotonic()
             raise
 
     def check(self) -> None:
-        """Set once more what a change that came late may have replaced by older values."""
+        """Set values again that a change may have replaced by older ones, by coming late.
+
+        Raises
+        ------
+        StorageError
+            As `set`.
+        """
         for path in list(self._uncertain):
             self.set(path, self._sent[path])
             self._uncertain.discard(path)
 
 
 def _pointer(key: str) -> str:
-    """The JSON pointer to a key of the metadata."""
+    """Return the JSON pointer to a key of the metadata."""
     return "/" + key.replace("~", "~0").replace("/", "~1")

@@ -1,4 +1,4 @@
-"""A node that holds data, as far as is known here of what Tiled holds."""
+"""A node that holds data: what is known of it, how to create, check and delete it."""
 
 from __future__ import annotations
 
@@ -21,47 +21,43 @@ from bluesky_tiled_writer.schema import ServerLimits
 
 from .requests import NodePath, Requests
 
-ASKED = 3
-"""Refusals in a row after which it is believed that the server cannot hold what was sent."""
+REFUSALS = 3
+"""Refusals in a row after which the server is taken to be unable to store what was sent."""
 
 
 class StoredNode:
-    """What is known of one node, and how to write to it.
+    """What is known of one node in Tiled, and how to write to it.
 
-    What was acknowledged is known. After a request that failed and may have taken effect nothing
-    is: the node is *in doubt* until the server was asked what it holds.
+    Acknowledged requests are known to have taken effect. When a request fails and may have taken
+    effect nevertheless, the node is *uncertain* until the server was asked what it holds.
+
+    Each structure family is a subclass.
 
     Parameters
     ----------
     requests : Requests
-        To the server.
+        The way to the server.
     node : Node
-        Which node, and what it takes to make it.
+        Which node, and what it is created with.
     limits : ServerLimits
-        Takes what the server turns out not to hold.
+        Learns what the server turns out not to store.
 
     Attributes
     ----------
     rows : int
-        Rows that the node certainly holds, exactly as they were sent.
+        Rows that the node is known to hold, exactly as they were sent.
     exists : bool
-        Whether the node was made.
-    uncertain_since : float
-        When it was last, by the monotonic clock: a request that got no answer may be carried out
-        later. 0 if it never was.
-    early : bool
-        Whether its stream may not be made yet; see `Lead`.
-    untouched : bool
-        Whether nobody else can have made it, or another one in its place.
+        True if the node was created.
+    last_uncertain : float
+        The monotonic time at which the node was last uncertain, 0 if it never was. An unanswered
+        request may take effect later than that.
     """
 
     def __init__(self, requests: Requests, node: Node, limits: ServerLimits) -> None:
         self.node = node
         self.rows = 0
         self.exists = False
-        self.uncertain_since = 0.0
-        self.early = False
-        self.untouched = False
+        self.last_uncertain = 0.0
         self._uncertain = False
         self._lost = ""  # why its rows were deleted, which only a new sink can send again
         self._refusals = 0
@@ -73,43 +69,54 @@ class StoredNode:
         """The path below the root of the writer."""
         return self.node.path
 
-    # -- for the families -----------------------------------------------------------------------
+    @property
+    def _name(self) -> str:
+        return "/".join(self.path)
+
+    # -- what a family defines ------------------------------------------------------------------
 
     def _matches(self, item: Mapping[str, Any], wanted: Any) -> bool:
-        """Whether a node that is there has the form that is wanted."""
+        """Return True if a node found in Tiled has the wanted form."""
         raise NotImplementedError
 
     def _take_over(self, item: Mapping[str, Any]) -> None:
-        """Learn from the server how much a node holds that is there, in the form wanted."""
+        """Learn how many rows a node found in Tiled holds; it has the wanted form."""
         raise NotImplementedError
 
-    def _item(self) -> dict[str, Any]:
-        """What the server says of the node, which has to be there."""
-        if (item := self._requests.item(self.path)) is None:
-            raise self._gone()
-        return item
+    def _count(self) -> int:
+        """Return how many rows the server holds; -1 if they cannot be read."""
+        raise NotImplementedError
 
-    def _gone(self) -> OutOfStep:
-        return OutOfStep(f"{'/'.join(self.path)} is not in Tiled any more.")
-
-    # -- what is there --------------------------------------------------------------------------
+    # -- what the server holds ------------------------------------------------------------------
 
     def first_missing(self, start: int) -> int:
-        """How many rows of a step that starts at this row_number the node is known to hold."""
+        """Return how many rows, of those from row number `start` on, the node is known to hold.
+
+        Raises
+        ------
+        OutOfStep
+            If rows before `start` are missing.
+        """
         if start > self.rows:
             raise OutOfStep(
-                f"Rows {self.rows} to {start - 1} of {'/'.join(self.path)} are missing in Tiled."
+                f"Rows {self.rows} to {start - 1} of {self._name} are missing in Tiled."
             )
         return self.rows - start
 
     def resolve_uncertainty(self, wanted: Any) -> None:
-        """Ask the server what it holds, if that is in doubt."""
-        if self._uncertain:
-            self._look(wanted)
+        """Ask the server what it holds, if that is uncertain; delete a node of another form.
 
-    def _look(self, wanted: Any) -> None:
+        Raises
+        ------
+        OutOfStep
+            If a node that held rows is gone.
+        """
+        if self._uncertain:
+            self._ask(wanted)
+
+    def _ask(self, wanted: Any) -> None:
         item = self._requests.item(self.path)
-        self.uncertain_since = time.monotonic()
+        self.last_uncertain = time.monotonic()
         if item is not None and not self._matches(item, wanted):
             self._delete()
             item = None
@@ -120,30 +127,50 @@ class StoredNode:
             self.rows = 0
             raise self._gone()
 
-    @contextmanager
-    def noting_uncertainty(self, *, early: bool = False) -> Iterator[None]:
-        """Remember where a request may have taken effect in spite of an error.
+    def _item(self) -> dict[str, Any]:
+        """Return what the server says of the node.
 
-        Parameters
-        ----------
-        early : bool
-            Whether what it is about may not be made yet: that it is not there is no news then.
+        Raises
+        ------
+        OutOfStep
+            If there is no such node.
+        """
+        if (item := self._requests.item(self.path)) is None:
+            raise self._gone()
+        return item
+
+    def _gone(self) -> OutOfStep:
+        return OutOfStep(f"{self._name} is not in Tiled any more.")
+
+    @contextmanager
+    def noting_uncertainty(self) -> Iterator[None]:
+        """Mark the node as uncertain if a request fails that may have taken effect.
+
+        So does a 404: somebody may have deleted the node.
         """
         try:
             yield
         except StorageError as error:
-            if error.uncertain or (is_gone(error) and not early):
+            gone = isinstance(error, RequestRefused) and error.status == httpx.codes.NOT_FOUND
+            if error.uncertain or gone:
                 self._uncertain = True
-                self.uncertain_since = time.monotonic()
+                self.last_uncertain = time.monotonic()
             raise
 
+    # -- writing --------------------------------------------------------------------------------
+
     def create(self, body: Mapping[str, Any], wanted: Any) -> httpx.Response | None:
-        """Make the node; one that is there is taken over if its form is the one wanted.
+        """Create the node; one that is there is taken over if it has the wanted form.
 
         Returns
         -------
         httpx.Response or None
-            The answer, or None for a node that was there.
+            The answer; None if the node was there.
+
+        Raises
+        ------
+        StorageError
+            If that failed. `OutOfStep` if the node is created by somebody else again and again.
         """
         about = {
             "id": self.path[-1],
@@ -155,45 +182,67 @@ class StoredNode:
         endpoint = "register" if body["data_sources"][0]["assets"] else "metadata"
         for _ in range(2):
             try:
-                with self.noting_uncertainty(early=self.early):
+                with self.noting_uncertainty():
                     answer = self._requests.send(
                         "POST", endpoint, self.path[:-1], json_body=about, about=self.path
                     )
             except RequestRefused as error:
                 if error.status != httpx.codes.CONFLICT:
                     raise
-                self._look(wanted)
+                self._ask(wanted)
                 if self.exists:
                     return None
-                continue  # it was of another form, and is gone
+                continue  # it had another form, and was deleted
             self.exists = True
             self._refusals = 0
-            self._requests.distance.learn(answer)
             return answer
-        raise self.disputed()
+        raise OutOfStep(f"{self._name} comes and goes: somebody else writes it.")
 
-    def disputed(self) -> OutOfStep:
-        """The error to raise for a node that changes without our doing."""
-        return OutOfStep(f"{'/'.join(self.path)} comes and goes: somebody else writes it.")
+    def _write(
+        self,
+        method: str,
+        endpoint: str,
+        rows: int,
+        content: bytes,
+        media_type: str,
+        params: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Write rows; return False if these are too many for one request."""
+        try:
+            with self.noting_uncertainty():
+                self._requests.send(
+                    method,
+                    endpoint,
+                    self.path,
+                    content=content,
+                    headers={"Content-Type": media_type},
+                    params=params,
+                )
+        except RequestRefused as error:
+            if error.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE and rows > 1:
+                return False
+            raise
+        self.rows += rows
+        self._refusals = 0
+        return True
 
     def start_over(self, why: str) -> OutOfStep:
-        """Delete the node, since it does not hold what it should; gives the error to raise."""
+        """Delete a node that does not hold what it should; return the error to raise."""
         self._uncertain = True  # until it is deleted
         self.delete()
         self._lost = why
-        return OutOfStep(f"{'/'.join(self.path)} {why}; it is stored again from the first row.")
+        return OutOfStep(f"{self._name} {why}; it is stored again from the first row.")
 
     def delete(self) -> None:
-        """Delete the node, if it was made."""
+        """Delete the node, if it was created."""
         if self.exists or self._uncertain:
             self._delete()
             self.exists, self._uncertain, self.rows = False, False, 0
 
     def _delete(self) -> None:
         try:
-            with (
-                self.noting_uncertainty()
-            ):  # carried out late, it would delete what is made after it
+            # A deletion that takes effect late deletes what was created after it.
+            with self.noting_uncertainty():
                 params = {"external_only": False}
                 self._requests.send("DELETE", "metadata", self.path, params=params)
         except RequestRefused as error:
@@ -201,35 +250,49 @@ class StoredNode:
                 raise
 
     def learn(self, error: RequestRefused, *limits: str) -> None:
-        """Learn what the database behind the server cannot hold, if that is what it refused.
+        """Learn what the server's database cannot store, if that is why it refused.
 
-        The server does not say, and it may have been in trouble, such as a locked database: so
-        it is asked again, and has to refuse the same every time.
+        The server does not say why, and may have been in trouble, such as a locked database: so
+        the same request has to be refused `REFUSALS` times.
+
+        Parameters
+        ----------
+        error : RequestRefused
+            The refusal.
+        *limits : str
+            Possible reasons, see `ServerLimits`; the first one that is new is taken for it.
 
         Raises
         ------
         StorageUnsupported
-            If one of these limits is new; one at a time is taken for the reason.
+            If a limit was learned.
         """
         if not error.about_content or not limits:
             return
         self._refusals += 1
-        if self._refusals >= ASKED and any(map(self._limits.learn, limits)):
+        if self._refusals >= REFUSALS and any(map(self._limits.learn, limits)):
             self._refusals = 0
             raise StorageUnsupported(str(error), status=error.status) from error
 
-    def check(self, *, again: bool) -> None:
-        """Make sure, before the run is finished, that the node holds what was sent and no more.
+    # -- before the end of the run --------------------------------------------------------------
 
-        Rows of a request that was given up may have come in since; or with them, in the same
-        transaction of the server, others have gone.
+    def check(self, *, again: bool) -> None:
+        """Make sure that the node holds as many rows as were sent.
+
+        Rows of a request that was given up may have come in since; or others may be gone, which
+        the server had put into the same transaction.
+
+        Parameters
+        ----------
+        again : bool
+            True if the whole run can be sent again.
 
         Raises
         ------
         OutOfStep
-            If it does not: it was deleted, and everything is to be stored `again`.
+            If it holds another number: it is deleted, to be sent again.
         StorageError
-            The same, if that cannot be.
+            If it holds another number, but cannot be sent again.
         """
         if self._lost:
             raise self.start_over(self._lost)
@@ -239,19 +302,15 @@ class StoredNode:
         if again:
             raise self.start_over(what)
         raise StorageError(
-            f"{'/'.join(self.path)} {what}.",
-            hint="There is no journal to store it from again: the rows are as Tiled has them.",
+            f"{self._name} {what}.",
+            hint="Without a journal it cannot be stored again: the rows stay as Tiled has them.",
         )
-
-    def _count(self) -> int:
-        """How many rows the server holds; -1 for a node that cannot be read."""
-        raise NotImplementedError
 
 
 def data_source(
     family: StructureFamily, structure: Mapping[str, Any], mimetype: str | None = None
 ) -> dict[str, Any]:
-    """What it takes to create a node that Tiled keeps the data of."""
+    """Return what a request that creates a node says of data that Tiled will keep."""
     source = {
         "structure_family": family,
         "structure": structure,
@@ -266,10 +325,5 @@ def data_source(
 
 
 def structure_of(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The structure in what the server says of a node."""
+    """Return the structure in what the server says of a node."""
     return dict(item["attributes"]["structure"])
-
-
-def is_gone(error: Exception) -> bool:
-    """Whether the server has nothing at that path."""
-    return isinstance(error, RequestRefused) and error.status == httpx.codes.NOT_FOUND

@@ -17,6 +17,7 @@ from documents import emit, scalar_run
 from tiled.client.container import Container
 
 from bluesky_tiled_writer import TiledWriterError
+from bluesky_tiled_writer.errors import NotStored
 
 from .helpers import (
     BOUND,
@@ -143,20 +144,28 @@ def test_a_disk_that_fills_up_in_the_middle_costs_a_log_line(
     assert writer.status.state == "idle"
 
 
-def test_a_run_that_is_behind_when_the_disk_fills_up_is_stored_whole(
-    tiled_client: Container, make_writer: MakeWriter, line: Line
+def test_a_run_that_is_behind_when_the_disk_fills_up_is_set_aside_and_the_caller_told(
+    tiled_client: Container,
+    make_writer: MakeWriter,
+    line: Line,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run = wide_run(events=300)
     writer = make_writer(max_pending_bytes=BOUND)
     with line.held():
         emit(run.docs[:200], writer)
         assert writer.status.state == "behind"
-        with disk_full():
-            emit(run.docs[200:250], writer)
-        emit(run.docs[250:-1], writer)
-    emit(run.docs[-1:], writer)
-    assert writer.wait_for(run.uid, timeout=PATIENCE)
-    assert_wide_run_stored(tiled_client, run.uid, 300)
+        with disk_full(), pytest.raises(NotStored, match="make room"):
+            emit(run.docs[200:201], writer)
+    assert run.uid in writer.status.set_aside
+    with pytest.raises(NotStored):
+        emit(run.docs[-1:], writer)
+    (aside,) = (text for text in messages_of(caplog) if "was set aside" in text)
+    assert "Its documents are in" in aside
+    assert writer.close(timeout=PATIENCE)
+    (recovery,) = make_writer().recover(timeout=PATIENCE)
+    assert recovery.stored
+    assert_wide_run_stored(tiled_client, run.uid, 198)
 
 
 @pytest.mark.parametrize("how", ["full", "file", "read-only"])

@@ -1,0 +1,114 @@
+"""The run managers of this process: the only global state of the package.
+
+It answers which job has a run, sends what is left when the interpreter ends, and keeps a forked
+child from touching what belongs to its parent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Protocol
+
+
+class Owner(Enum):
+    """The job that a run has in this process."""
+
+    NONE = "none"
+    OPEN = "its documents come"
+    STOPPED = "all of its documents have come"
+    RECOVERING = "its documents come from the journal of an earlier process"
+
+
+class Manager(Protocol):
+    """A run manager, as the process knows it."""
+
+    @property
+    def unused(self) -> bool:
+        """True if its writer is gone, and all is done."""
+        ...
+
+    def owns(self, run: Hashable) -> Owner:
+        """Return what job it has for a run, if any."""
+        ...
+
+    def finish(self) -> None:
+        """Send what waits, because the interpreter ends."""
+        ...
+
+    def leave_to_parent(self) -> None:
+        """Forget everything in a forked child, without taking a lock."""
+        ...
+
+
+class _Process:
+    """All run managers that may have something to do."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # held to look, never across I/O
+        self.managers: set[Manager] = set()
+        self.opening: set[Hashable] = set()
+
+
+_process = _Process()
+
+
+def register(manager: Manager) -> None:
+    """Know a manager until it is unregistered, or unused."""
+    with _process.lock:
+        unused = {other for other in _process.managers if other.unused}
+        _process.managers -= unused
+        _process.managers.add(manager)
+
+
+def unregister(manager: Manager) -> None:
+    """Forget a manager that is closed."""
+    with _process.lock:
+        _process.managers.discard(manager)
+
+
+@contextmanager
+def opening(run: Hashable) -> Iterator[Owner]:
+    """Open a run, unless it has a job already: one owner a run.
+
+    Yields
+    ------
+    Owner
+        The job that it has. If there is none, no other thread can open the run within this context.
+    """
+    with _process.lock:
+        owners = [manager.owns(run) for manager in _process.managers]
+        owner = next((owner for owner in owners if owner is not Owner.NONE), Owner.NONE)
+        if run in _process.opening:
+            owner = Owner.OPEN
+        if owner is Owner.NONE:
+            _process.opening.add(run)
+    try:
+        yield owner
+    finally:
+        if owner is Owner.NONE:
+            with _process.lock:
+                _process.opening.discard(run)
+
+
+@atexit.register
+def _finish_all() -> None:
+    for manager in list(_process.managers):
+        manager.finish()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: a thread of the parent may have held the lock."""
+    global _process
+    managers = list(_process.managers)
+    _process = _Process()
+    for manager in managers:
+        manager.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
