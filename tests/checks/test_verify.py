@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from documents import RunBuilder, data_key, scalar_run
+from servers import Storage
 from tiled.client.container import Container
 from tree import stream_of
-from value_cases import all_cases
+from value_cases import CASES, SQL_CASES, all_cases
 
 from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.checks.compare import same
@@ -33,8 +34,8 @@ def differences(client: Container, run: RunBuilder, docs: Docs | None = None) ->
     return list(map(str, found))
 
 
-def test_every_documented_value_is_as_expected(storage_client: Container) -> None:
-    run = all_cases(1)
+def test_every_documented_value_is_as_expected(storage: Storage, storage_client: Container) -> None:
+    run = all_cases(1, CASES if storage.name == "duckdb" else SQL_CASES)
     write(storage_client, run.docs)
     assert differences(storage_client, run) == []
 

@@ -265,7 +265,7 @@ def assert_true_in_the_end(stage: Stage, caller: Caller, messages: list[str]) ->
 )
 @settings(
     deadline=None,
-    max_examples=400 if LONG else 40,
+    max_examples=400 if LONG else 25,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 def test_what_is_said_of_a_run_is_true_whatever_the_interleaving(
