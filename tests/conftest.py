@@ -17,8 +17,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from faults.tiled_process import TiledProcess
 from servers import PostgreSQL, Storage, in_process, tiled_serve_catalog
-from tiled.client import from_context
+from tiled.client import from_context, from_uri
 from tiled.client.container import Container
 from tiled.client.context import Context
 from tiled.server import SimpleTiledServer
@@ -88,54 +89,60 @@ def postgresql() -> Iterator[PostgreSQL]:
         yield cluster
 
 
-App = tuple[Storage, Context]
-AppOn = Callable[[str], App]
+@pytest.fixture(scope="session")
+def postgresql_uri() -> Iterator[str]:
+    """The URI of a database of a PostgreSQL cluster."""
+    with postgresql() as cluster, cluster.new_database() as uri:
+        yield uri
+
+
+ContextOn = Callable[[str], Context]
 
 
 @pytest.fixture(scope="session")
-def app_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppOn]:
-    """Return the app in this process on a database, made when it is first asked for.
+def context_on(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[ContextOn]:
+    """Return the context of a server on a database, which is started when it is first asked for.
 
-    There is one for each database for all tests, since it takes 0.5 s to make: tests look for
-    their runs by uid.
+    Each is in a process of its own and spoken to over HTTP, as in the field: it closes connections
+    after an error, which one in this process does not. There is one for each database for all
+    tests, which look for their runs by uid.
     """
-    apps: dict[str, App] = {}
+    contexts: dict[str, Context] = {}
     with ExitStack() as stack:
 
-        def app_on(database: str) -> App:
-            if database not in apps:
-                directory = tmp_path_factory.mktemp(database)
-                uri = f"{database}:///{directory / 'tables.db'}"
+        def context_on(database: str) -> Context:
+            if database not in contexts:
+                sql_uri = ""
                 if database == "postgresql":
-                    cluster = stack.enter_context(postgresql())
-                    uri = stack.enter_context(cluster.new_database())
-                storage = Storage(database, directory, uri)
-                readable = [tmp_path_factory.getbasetemp()]
-                apps[database] = storage, stack.enter_context(in_process(storage, readable))
-            return apps[database]
+                    sql_uri = request.getfixturevalue("postgresql_uri")
+                directory = tmp_path_factory.mktemp(database)
+                process = TiledProcess(directory, tmp_path_factory.getbasetemp(), database, sql_uri)
+                context = from_uri(stack.enter_context(process).uri).context
+                stack.callback(context.close)
+                contexts[database] = context
+            return contexts[database]
 
-        yield app_on
+        yield context_on
 
 
 DATABASES = ["duckdb", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 
 
 @pytest.fixture(scope="module", params=DATABASES)
-def storage(request: pytest.FixtureRequest, app_on: AppOn) -> Storage:
-    """The storage of an app on each of the databases that Tiled keeps tables in."""
-    return app_on(request.param)[0]
-
-
-@pytest.fixture(scope="module")
-def storage_context(storage: Storage, app_on: AppOn) -> Context:
-    """The context of an app on each of the databases that Tiled keeps tables in."""
-    return app_on(storage.name)[1]
+def database(request: pytest.FixtureRequest) -> str:
+    """The name of each of the databases that Tiled keeps tables in."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def app_context(app_on: AppOn) -> Context:
-    """The context of an app in this process on DuckDB."""
-    return app_on("duckdb")[1]
+def app_context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
+    """The context of an app in this process on DuckDB, which takes 0.5 s to make."""
+    directory = tmp_path_factory.mktemp("app")
+    storage = Storage("duckdb", directory, f"duckdb:///{directory / 'tables.db'}")
+    with in_process(storage, [tmp_path_factory.getbasetemp()]) as context:
+        yield context
 
 
 @pytest.fixture
@@ -145,9 +152,9 @@ def client(app_context: Context) -> Container:
 
 
 @pytest.fixture
-def storage_client(storage_context: Context) -> Container:
-    """As `client`, on each of the databases that Tiled keeps tables in."""
-    return from_context(storage_context)
+def storage_client(database: str, context_on: ContextOn) -> Container:
+    """A client of a server in a process of its own, on each of the databases."""
+    return from_context(context_on(database))
 
 
 @pytest.fixture

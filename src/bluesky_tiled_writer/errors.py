@@ -88,6 +88,10 @@ class Retry(Enum):
     WHEN_SERVER_IS_BACK = "when the server is back"
     """The server is away, since it gave no answer, or a proxy answered in its place."""
 
+    UNLESS_SERVER_IS_AWAY = "unless the server is away"
+    """The connection broke off. The server may be there all the same: it closes connections after
+    an error of its own."""
+
     LATER = "later"
     """The server asks to be left alone for a while."""
 
@@ -158,13 +162,21 @@ class ServerUnreachable(StorageError):
         As in `TiledWriterError`.
     uncertain : bool
         Whether the request may have reached the server.
+    retry : Retry
+        The chances of another attempt.
     """
 
-    retry = Retry.WHEN_SERVER_IS_BACK
-
-    def __init__(self, message: str, *, hint: str = "", uncertain: bool = True) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        uncertain: bool = True,
+        retry: Retry = Retry.WHEN_SERVER_IS_BACK,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.uncertain = uncertain
+        self.retry = retry
 
 
 _RETRY = {
@@ -235,6 +247,7 @@ def mapped_errors(what: str) -> Iterator[None]:
     """
     import httpx  # here, since pytest imports this package at its start
 
+    broken_off = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
     # With these no part of the request has left this machine.
     never_sent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
     try:
@@ -254,6 +267,11 @@ def mapped_errors(what: str) -> Iterator[None]:
             f"No answer from Tiled to {what}: {type(error).__name__} {error}.",
             hint="Is the server up, and its address right?",
             uncertain=not isinstance(error, never_sent),
+            retry=(
+                Retry.UNLESS_SERVER_IS_AWAY
+                if isinstance(error, broken_off)
+                else Retry.WHEN_SERVER_IS_BACK
+            ),
         ) from error
     except Exception as error:
         raise RequestRefused(f"Tiled failed on {what}: {type(error).__name__}: {error}") from error

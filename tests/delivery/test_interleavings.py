@@ -63,7 +63,7 @@ class FaultySink(MemorySink):
         server = self.server
         server.attempts += 1
         fault, after = server.script.pop(server.attempts, ("", False))
-        if fault and not after:
+        if fault == "forbidden" or (fault and not after):  # what is forbidden takes no effect
             raise FAULTS[fault]()
         if server.held and isinstance(step, CheckHeld):
             server.held = False

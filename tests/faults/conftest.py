@@ -14,6 +14,7 @@ from tiled.client.container import Container
 
 from bluesky_tiled_writer import TiledWriter
 
+from . import LONG
 from .proxy import Proxy
 from .runs import FaultRun, write_frames
 from .tiled_process import TiledProcess, uri_of
@@ -24,10 +25,21 @@ PATIENCE = 3.0
 MakeWriter = Callable[..., TiledWriter]
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+DATABASES = [pytest.param("postgresql", marks=pytest.mark.postgresql)]
+if LONG:
+    DATABASES += ["duckdb", "sqlite"]
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TiledProcess]:
+    """A server on PostgreSQL, which production runs on and which keeps no order of rows."""
+    database, sql_uri = str(request.param), ""
+    if database == "postgresql":
+        sql_uri = request.getfixturevalue("postgresql_uri")
     directory = tmp_path_factory.mktemp("server")
-    with TiledProcess(directory, readable=tmp_path_factory.getbasetemp()) as server:
+    with TiledProcess(directory, tmp_path_factory.getbasetemp(), database, sql_uri) as server:
         yield server
 
 

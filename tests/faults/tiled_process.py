@@ -41,21 +41,29 @@ class TiledProcess:
     readable : Path
         Directory of the files of detectors.
     database : str
-        That keeps the tables: duckdb or sqlite.
+        That keeps the tables: duckdb, sqlite or postgresql.
+    sql_uri : str, optional
+        Where it is, if not in the directory.
 
     Attributes
     ----------
     arrays : Path
         Directory of the arrays, in directories like the paths of their nodes.
+    catalog_file : Path
+        SQLite's file of the catalog.
     """
 
-    def __init__(self, directory: Path, readable: Path, database: str = "duckdb") -> None:
+    def __init__(
+        self, directory: Path, readable: Path, database: str = "duckdb", sql_uri: str = ""
+    ) -> None:
         self._url = f"http://127.0.0.1:{free_port()}"
         self.arrays = directory / "data"
         self._log = directory / "log"
-        storage = Storage(database, directory, f"{database}:///{directory / 'tables.db'}")
+        sql_uri = sql_uri or f"{database}:///{directory / 'tables.db'}"
+        storage = Storage(database, directory, sql_uri)
         config = app_config(storage, [readable])
-        self._catalog = f"sqlite:///{directory / 'catalog.db'}"
+        self.catalog_file = directory / "catalog.db"
+        self._catalog = f"sqlite:///{self.catalog_file}"
         config["trees"][0]["args"]["uri"] = self._catalog
         config["authentication"] = {"single_user_api_key": KEY}
         self._config = directory / "config.yml"

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import AppOn
+from conftest import ContextOn
 from documents import TOGETHER_OR_NOT, RunBuilder, Send, data_key, emit, emit_one_by_one
 from tiled.client import from_context
 from tiled.client.container import Container
-from tiled.client.context import Context
 from tree import snapshot, stream_of
 from value_cases import (
     ARRAY,
@@ -23,7 +22,6 @@ from value_cases import (
     INF,
     NAN,
     RAGGED,
-    SQL_CASES,
     Case,
     all_cases,
     key_of,
@@ -39,26 +37,15 @@ def write(client: Container, run: RunBuilder, send: Send = emit, **options: Any)
 
 
 @pytest.fixture(scope="module")
-def one_by_one(app_context: Context) -> dict[str, Any]:
+def run_of_all_cases(database: str, context_on: ContextOn) -> dict[str, Any]:
     """A run of all cases, whose nodes grow and are widened row by row."""
-    return write(from_context(app_context), all_cases(1), emit_one_by_one)
+    return write(from_context(context_on(database)), all_cases(1), emit_one_by_one)
 
 
 @pytest.fixture(scope="module")
-def in_pages(app_context: Context) -> dict[str, Any]:
+def run_in_pages(database: str, context_on: ContextOn) -> dict[str, Any]:
     """A run of all cases, stored at once."""
-    return write(from_context(app_context), all_cases("page"))
-
-
-OTHERS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
-
-
-@pytest.fixture(scope="module", params=OTHERS)
-def on_another(request: pytest.FixtureRequest, app_on: AppOn) -> tuple[str, dict[str, Any]]:
-    """The name of another database, and a run there of the cases that depend on it."""
-    _, context = app_on(request.param)
-    run = all_cases(1, SQL_CASES)
-    return request.param, write(from_context(context), run, emit_one_by_one)
+    return write(from_context(context_on(database)), all_cases("page"))
 
 
 def each(cases: list[Case]) -> pytest.MarkDecorator:
@@ -66,21 +53,17 @@ def each(cases: list[Case]) -> pytest.MarkDecorator:
 
 
 @each(CASES)
-def test_value_is_stored_as_documented(case: Case, one_by_one: dict[str, Any]) -> None:
-    assert_as_documented(case, one_by_one, "duckdb")
+def test_value_is_stored_as_documented(
+    case: Case, database: str, run_of_all_cases: dict[str, Any]
+) -> None:
+    assert_as_documented(case, run_of_all_cases, database)
 
 
 @each(CASES)
-def test_value_in_a_page_is_stored_as_documented(case: Case, in_pages: dict[str, Any]) -> None:
-    assert_as_documented(case, in_pages, "duckdb")
-
-
-@each(SQL_CASES)
-def test_value_is_stored_as_documented_on_other_databases(
-    case: Case, on_another: tuple[str, dict[str, Any]]
+def test_value_in_a_page_is_stored_as_documented(
+    case: Case, database: str, run_in_pages: dict[str, Any]
 ) -> None:
-    database, run = on_another
-    assert_as_documented(case, run, database)
+    assert_as_documented(case, run_in_pages, database)
 
 
 def assert_as_documented(case: Case, run: dict[str, Any], database: str) -> None:
@@ -195,10 +178,12 @@ def test_1500_keys_are_parts_with_each_column_in_one(client: Container) -> None:
         assert not columns.keys() & node["columns"].keys()
         assert len(node["columns"]) <= 1024
         columns |= node["columns"]
+    for part in ("0", "2"):  # without `seq_num` and `time`
+        assert columns.pop(f"ts_row_number_{part}") == ("int64", [0, 1])
     assert len(columns) == 2 + 2 * 1500
     assert columns["k7"] == ("double", [7.0, 7.5])
     frame = client[run.uid]["primary"]["internal/events"].read()
-    assert frame.shape == (2, 3002)
+    assert frame.shape == (2, 3004)  # with the numbers of rows
     assert list(frame["k1499"]) == [1499.0, 1499.5]
 
 

@@ -133,8 +133,9 @@ def _verify_stream(
     rows, differences = _matching_rows(expected.seq_nums, stored.seq_nums)
     yield from (Difference(text, name) for text in differences)
     for key, column, values in expected.columns():
-        node = notes.node(name, column)
-        held = stored.column(column, node)
+        held = stored.column(
+            notes.stored_as(name, column, "column"), notes.stored_as(name, column, "node")
+        )
         if held is None:
             yield Difference("is not stored", name, column)
             continue
@@ -212,7 +213,7 @@ def _verify_external(
     for key, rows in expected.external_rows.items():
         if notes.mention_external(expected.name, key):
             continue
-        shape = stored.shape(notes.node(expected.name, key))
+        shape = stored.shape(notes.stored_as(expected.name, key, "node"))
         if shape is None:
             yield Difference("no files are registered for this key", expected.name, key)
         elif shape:
@@ -248,11 +249,12 @@ class _Notes:
                 return left > 0
         return False
 
-    def node(self, stream: str, name: str) -> str:
-        """Return the name of the node that holds a key, or its timestamps."""
-        for note in self._about(f"Stream {stream!r}, key {name!r}: stored in the node "):
+    def stored_as(self, stream: str, name: str, what: str) -> str:
+        """Return the name of the column or node that holds a key, or its timestamps."""
+        begin = f": stored in the {what} "
+        for note in self._about(f"Stream {stream!r}, key {name!r}{begin}"):
             try:
-                return str(ast.literal_eval(note.partition(": stored in the node ")[2][:-1]))
+                return str(ast.literal_eval(note.partition(begin)[2][:-1]))
             except (ValueError, SyntaxError):
                 continue
         return name

@@ -60,6 +60,8 @@ class Attempts:
         match error.retry:
             case Retry.WHEN_SERVER_IS_BACK:
                 away, limit = True, MAX_DELAYS
+            case Retry.UNLESS_SERVER_IS_AWAY:
+                away, limit = not healthy(), MAX_DELAYS
             case Retry.LATER:
                 away, limit = False, MAX_DELAYS
             case Retry.MAYBE:

@@ -18,9 +18,11 @@ from bluesky_tiled_writer.run import (
     Discard,
     ExecuteStep,
     ExpectKey,
+    ExtendArray,
     ExtendRagged,
     ExternalKey,
     FinishRun,
+    Node,
     Rechunk,
     RegisterDatum,
     Sink,
@@ -94,6 +96,7 @@ class TaskExecutor:
         self._on_stored = on_stored
         self._run_concurrently = run_concurrently
         self._copies = copies or DocumentCopies("")
+        self._to_discard: list[Node] = []  # before anything else is stored
         self._closed_nodes: set[tuple[str, ...]] = set()
 
     def deliver(self, rows: bool = True) -> None:
@@ -143,6 +146,7 @@ class TaskExecutor:
     def _store(self, task: StoreRows, *, last: bool) -> None:
         stream = task.stream
         while True:
+            self._discard()
             plan = stream.plan(task.batch, last=last)
             try:
                 if plan.rebuild is not None:
@@ -152,25 +156,35 @@ class TaskExecutor:
             except StorageUnsupported:
                 # The server limits have learned of it: the next plan avoids it.
                 self.progress.detours += 1
-                self._sink.execute(Discard(stream.uncommitted(plan)))
+                self._to_discard += stream.uncommitted(plan)
                 continue
             break
         stream.commit(plan)
         self.progress.rows += len(task.batch)
 
-    def _lanes(self, steps: Sequence[Step]) -> list[Callable[[], None]]:
-        """Return functions that may run concurrently.
+    def _discard(self) -> None:
+        """Delete what a plan left behind that was given up; if that fails, it is still to do."""
+        if self._to_discard:
+            self._sink.execute(Discard(self._to_discard))
+            self._to_discard = []
+
+    def _lanes(
+        self, steps: Sequence[AppendRows | ExtendArray | ExtendRagged]
+    ) -> list[Callable[[], None]]:
+        """Return functions that may run concurrently: steps on one node keep their order.
 
         Tables and ragged nodes are in one database, and are written one by one: on DuckDB all
         requests to a server share a connection, and so get into each other's transactions.
         """
-        database: list[Step] = [step for step in steps if isinstance(step, IN_DATABASE)]
+        database = [step for step in steps if isinstance(step, IN_DATABASE)]
         # Tables first: a server that fails on them, too, must not be taken for one that cannot
         # hold ragged nodes.
         database.sort(key=lambda step: isinstance(step, ExtendRagged))
-        lanes: list[list[Step]] = [database] if database else []
-        lanes += [[step] for step in steps if not isinstance(step, IN_DATABASE)]
-        return [self._lane(lane) for lane in lanes]
+        lanes: dict[str, list[Step]] = {"": [*database]} if database else {}
+        for step in steps:
+            if not isinstance(step, IN_DATABASE):
+                lanes.setdefault(step.node.name, []).append(step)
+        return [self._lane(lane) for lane in lanes.values()]
 
     def _lane(self, steps: Sequence[Step]) -> Callable[[], None]:
         def execute() -> None:
@@ -213,7 +227,8 @@ class TaskExecutor:
                 if values := key.new_metadata():
                     update = UpdateMetadata(task.run, stream.name, values, key.node.name)
                     self._sink.execute(update)
-        check = CheckNodes(task.run, again=self._copies.can_repeat)
+        expected = [item for stream in streams for item in stream.expected]
+        check = CheckNodes(task.run, self._copies.can_repeat, expected)
         self._sink.execute(check)
         if self._copies.journaled:  # in case that the process ends meanwhile
             self._sink.execute(Rechunk(task.run))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from bluesky_tiled_writer.schema import Content, RaggedRows
+from bluesky_tiled_writer.schema import BY_SEQ_NUM, Content, RaggedRows
 
 if TYPE_CHECKING:
     from tiled.structures.data_source import DataSource
@@ -75,11 +75,15 @@ class Node:
 
 @dataclass(frozen=True)
 class AppendRows:
-    """Append a table to a table node; its first row has the row number `start` in its stream."""
+    """Append a table to a table node; its first row has the row number `start` in its stream.
+
+    Sorted by the columns `order`, its rows and all before them are in the order of measurement.
+    """
 
     node: Node
     start: int
     table: pa.Table
+    order: tuple[str, ...] = BY_SEQ_NUM
 
 
 @dataclass(frozen=True)
@@ -162,15 +166,26 @@ class CheckHeld:
 
 
 @dataclass(frozen=True)
-class CheckNodes:
-    """Make sure that all nodes of a run hold what was sent, once, if any request went unanswered.
+class Expected:
+    """What a node should hold: so many rows and, if it is a table, these columns."""
 
-    A node that does not is deleted, to be stored again, if `again` is True: all documents are
-    still at hand then.
+    node: Node
+    rows: int
+    columns: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class CheckNodes:
+    """Make sure that all nodes of a run hold what its streams have, and hold it once.
+
+    What was sent is compared with `expected`; and, if any request went unanswered, what Tiled holds
+    with what was sent. A node that differs is deleted, to be stored again, if `again` is True: all
+    documents are still at hand then.
     """
 
     run: str
     again: bool
+    expected: Sequence[Expected] = ()
 
 
 @dataclass(frozen=True)

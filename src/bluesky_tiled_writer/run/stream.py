@@ -22,6 +22,7 @@ from bluesky_tiled_writer.schema import (
     Field,
     Parsed,
     RaggedRows,
+    RowOrder,
     SeqNums,
     Source,
 )
@@ -29,8 +30,8 @@ from bluesky_tiled_writer.schema import (
 from .batch import Batch
 from .external import ExternalKeys
 from .settings import RunSettings
-from .steps import AppendRows, ExtendArray, ExtendRagged, Node, Rebuild
-from .stream_fields import StreamFields
+from .steps import AppendRows, Expected, ExtendArray, ExtendRagged, Node, Rebuild
+from .stream_fields import AnyField, StreamFields
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -49,9 +50,10 @@ class Plan:
     steps: Sequence[AppendRows | ExtendArray | ExtendRagged]
     batch: Batch
     deviations: Deviations
-    parsed: Mapping[Field, Parsed]
-    layout: Mapping[str, Sequence[Field]]
+    parsed: Mapping[AnyField, Parsed]
+    layout: Mapping[str, Sequence[AnyField]]
     signatures: Mapping[str, Any]
+    order: RowOrder
 
 
 class Stream:
@@ -85,6 +87,7 @@ class Stream:
         self.external = ExternalKeys(run, name, self.data_keys, self._fields.name_node, access_tags)
         self._signatures: dict[str, Any] = {}
         self._seq_nums = SeqNums()
+        self._order = RowOrder()
         self._deviations = Deviations()
 
     def declare(self, new: Sequence[DeclaredKey]) -> None:
@@ -113,14 +116,17 @@ class Stream:
             was learned of the values while planning stays true.
         """
         deviations, start = Deviations(), self.stored
-        parsed = {
+        parsed: dict[AnyField, Parsed] = {
             field: self._absorb(field, batch.column(field.source, field.key), start, deviations)
             for field in self._fields
         }
         if last and (start or len(batch)):
             for field in self._fields:
                 field.settle()
-        layout = self._fields.layout()
+        order = self._order.after(*(parsed[field] for field in self._fields.fixed))
+        layout = self._fields.layout(order)
+        for numbers in self._fields.row_numbers:
+            parsed[numbers] = numbers.absorb(batch.column(numbers.source), start, deviations)
         signatures = {
             name: [(f.name, f.signature) for f in fields] for name, fields in layout.items()
         }
@@ -131,15 +137,17 @@ class Stream:
             if name in outdated or (name not in self._signatures and self._moves_in(fields))
         ]
         rebuilt_deviations = Deviations()
-        rebuild = self._rebuild(outdated, {n: layout[n] for n in rebuilt}, rebuilt_deviations)
+        rebuild = self._rebuild(
+            outdated, {n: layout[n] for n in rebuilt}, order, rebuilt_deviations
+        )
         steps = []
         for name, fields in layout.items():
             chunks = [field.pack(parsed[field], start, deviations) for field in fields]
             if start and name not in self._signatures and name not in rebuilt:
                 before = [field.absent(start) for field in fields]
-                steps.append(self._append(name, fields, before, 0))
+                steps.append(self._append(name, fields, before, 0, order))
             if len(batch):
-                steps.append(self._append(name, fields, chunks, start))
+                steps.append(self._append(name, fields, chunks, start, order))
         return Plan(
             rebuild=rebuild,
             rebuilt=rebuilt,
@@ -150,6 +158,7 @@ class Stream:
             parsed=parsed,
             layout=layout,
             signatures=signatures,
+            order=order,
         )
 
     def _absorb(
@@ -179,6 +188,7 @@ class Stream:
             field.remember_blank(parsed, self.stored)
         self._seq_nums.extend(_integers(plan.batch.column(Source.SEQ_NUM), self.stored))
         self.stored += len(plan.batch)
+        self._order = plan.order
         self._deviations.update(plan.deviations)
         if self.stored:
             for name in plan.layout:
@@ -198,19 +208,32 @@ class Stream:
         for field in self._fields:
             field.note_missing(self._deviations)
         rows = self._deviations.notes(self.name, self._seq_nums.__getitem__)
-        return [*self._fields.notes, *rows, *self.external.notes()]
+        unordered = self._fields.unordered_notes() if self.stored else []
+        return [*self._fields.notes, *rows, *self.external.notes(), *unordered]
 
     @property
     def nodes(self) -> list[str]:
         """Names of the nodes that hold data."""
         return [*self._signatures, *self.external.nodes]
 
+    @property
+    def expected(self) -> list[Expected]:
+        """What the nodes whose data Tiled keeps should hold, by what was committed."""
+        return [
+            Expected(self._node(name), self.stored, _columns(form))
+            for name, form in self._signatures.items()
+        ]
+
     @staticmethod
-    def _moves_in(fields: Sequence[Field]) -> bool:
+    def _moves_in(fields: Sequence[AnyField]) -> bool:
         return any(field.stored_in is not None for field in fields)
 
     def _rebuild(
-        self, outdated: Sequence[str], wanted: Mapping[str, Sequence[Field]], deviations: Deviations
+        self,
+        outdated: Sequence[str],
+        wanted: Mapping[str, Sequence[AnyField]],
+        order: RowOrder,
+        deviations: Deviations,
     ) -> Rebuild | None:
         """Return a step that writes nodes anew whose form has changed, or whose keys moved."""
         if not outdated:
@@ -220,14 +243,14 @@ class Stream:
             contents: Mapping[str, Content],
         ) -> list[AppendRows | ExtendArray | ExtendRagged]:
             return [
-                self._append(name, fields, self._again(fields, contents, deviations), 0)
+                self._append(name, fields, self._again(fields, contents, deviations), 0, order)
                 for name, fields in wanted.items()
             ]
 
         return Rebuild([self._node(name) for name in outdated], self.stored, remake)
 
     def _again(
-        self, fields: Sequence[Field], contents: Mapping[str, Content], deviations: Deviations
+        self, fields: Sequence[AnyField], contents: Mapping[str, Content], deviations: Deviations
     ) -> list[Chunk]:
         return [
             field.absent(self.stored)
@@ -237,20 +260,27 @@ class Stream:
         ]
 
     def _append(
-        self, name: str, fields: Sequence[Field], chunks: Sequence[Chunk], start: int
+        self,
+        name: str,
+        fields: Sequence[AnyField],
+        chunks: Sequence[Chunk],
+        start: int,
+        order: RowOrder,
     ) -> AppendRows | ExtendArray | ExtendRagged:
         # Only the step with row 0 creates the node, and needs its metadata.
         node = self._node(name, fields if start == 0 else ())
         if fields[0].storage_form.in_table:
-            table = pa.Table.from_arrays(list(chunks), names=[field.name for field in fields])
-            return AppendRows(node, start, table)
+            names = [field.name for field in fields]
+            table = pa.Table.from_arrays(list(chunks), names=names)
+            # The number of the row is the last column, if there is one.
+            return AppendRows(node, start, table, order.columns(names) or (names[-1],))
         (chunk,) = chunks
         if isinstance(chunk, RaggedRows):
             return ExtendRagged(node, start, chunk)
         assert isinstance(chunk, np.ndarray)
         return ExtendArray(node, start, chunk)
 
-    def _node(self, name: str, fields: Sequence[Field] = ()) -> Node:
+    def _node(self, name: str, fields: Sequence[AnyField] = ()) -> Node:
         if not fields:
             return Node(self.run, self.name, name)
         metadata, dims = self._fields.describe(fields)
@@ -266,3 +296,8 @@ def _integers(seq_nums: Sequence[Any], start: int) -> Sequence[int]:
     if integers.shape == (len(seq_nums),):
         return integers  # type: ignore[return-value]
     return [start + i + 1 for i in range(len(seq_nums))]
+
+
+def _columns(form: Any) -> list[str] | None:
+    """Return the names in the signature of a table; None for that of another node."""
+    return [name for name, _ in form] if isinstance(form[0][1], pa.DataType) else None

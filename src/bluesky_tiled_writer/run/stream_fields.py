@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from bluesky_tiled_writer.schema import (
+    ROW_NUMBER,
     DeclaredKey,
     Field,
     Names,
+    RowNumbers,
+    RowOrder,
     Source,
     StorageForm,
     dimension_names,
@@ -21,6 +24,9 @@ from bluesky_tiled_writer.schema import (
 
 from .document_fields import text_name
 from .settings import RunSettings
+
+AnyField: TypeAlias = Field | RowNumbers
+"""What is in a node: the values of a key, or the numbers of the rows."""
 
 _SEQ_NUM = DeclaredKey("seq_num", False, np.dtype("i8"), (), {})
 _TIME = DeclaredKey("time", False, np.dtype("f8"), (), {})
@@ -40,6 +46,8 @@ class StreamFields:
     ----------
     notes : list of str
         Names that differ from those of the documents, in words.
+    fixed : list of Field
+        Those of `seq_num` and `time`.
     """
 
     def __init__(self, stream: str, settings: RunSettings) -> None:
@@ -48,7 +56,8 @@ class StreamFields:
         self._settings = settings
         self._names = Names()
         self._dims: dict[tuple[int, int], str] = {}
-        self._fixed = [
+        self._row_numbers: dict[str, RowNumbers] = {}  # by the table that has them
+        self.fixed = [
             Field(source, declared, name=name, node=name, limits=settings.limits)
             for source, declared, name in (
                 (Source.SEQ_NUM, _SEQ_NUM, "seq_num"),
@@ -59,7 +68,7 @@ class StreamFields:
         self._stamps: list[Field] = []
 
     def __iter__(self) -> Iterator[Field]:
-        yield from self._fixed
+        yield from self.fixed
         yield from self._data
         yield from self._stamps
 
@@ -73,17 +82,25 @@ class StreamFields:
         born : int
             Rows that the stream had stored before.
         """
-        for declared in new:
-            name = self._name(declared.key)
-            self._data.append(self._field(Source.DATA, declared, name, born))
-        for declared in new:
-            stamp = DeclaredKey(declared.key, False, np.dtype("f8"), (), {})
-            name = timestamp_name(text_name(declared.key))
-            self._stamps.append(self._field(Source.TIMESTAMPS, stamp, name, born))
+        fields = [
+            self._field(Source.DATA, declared, self._name(declared.key), born) for declared in new
+        ]
+        self._data += fields
+        for field in fields:
+            stamp = DeclaredKey(field.key, False, np.dtype("f8"), (), {})
+            name = text_name(field.key)
+            # Readers look for the timestamps of a column under its own name.
+            column = timestamp_name(field.name if field.storage_form.in_table else name)
+            field = self._field(Source.TIMESTAMPS, stamp, timestamp_name(name), born, column)
+            self._stamps.append(field)
 
     def name_node(self, key: str) -> str:
         """Return a name for the node of a key that no other node of the stream has."""
-        return self._names.node(self._name(key))
+        name = self._name(key)
+        node = self._names.node(name)
+        if node != name:
+            self.notes.append(self._stored_in(name, "node", node))
+        return node
 
     def _name(self, key: str) -> str:
         name = text_name(key)
@@ -92,49 +109,95 @@ class StreamFields:
             self.notes.append(note)
         return name
 
-    def _field(self, source: Source, declared: DeclaredKey, name: str, born: int) -> Field:
+    def _field(
+        self, source: Source, declared: DeclaredKey, name: str, born: int, wanted: str | None = None
+    ) -> Field:
         reserve = 3 if source is Source.DATA else 0  # for the `ts_` of its timestamps
-        is_column = self._names.column(name, reserve=reserve)
+        column = self._names.column(wanted or name, reserve=reserve)
         node = self._names.node(name)
         field = Field(
             source,
             declared,
-            name=name,
+            name=column or name,
             node=node,
             limits=self._settings.limits,
-            is_column=is_column,
+            is_column=column is not None,
             max_list=self._settings.max_array_size,
             born=born,
         )
-        if node != name and not field.storage_form.in_table:
-            note = f"Stream {self._stream!r}, key {name!r}: stored in the node {node!r}."
-            self.notes.append(note)
+        in_table = field.storage_form.in_table
+        if (stored_as := field.name if in_table else node) != name:
+            self.notes.append(self._stored_in(name, "column" if in_table else "node", stored_as))
         return field
 
-    def layout(self) -> dict[str, list[Field]]:
+    def _stored_in(self, name: str, what: str, stored_as: str) -> str:
+        return f"Stream {self._stream!r}, key {name!r}: stored in the {what} {stored_as!r}."
+
+    def layout(self, order: RowOrder) -> dict[str, Sequence[AnyField]]:
         """Return the nodes of the stream and the fields in each, by all that is known now.
 
-        Tables come last: what a server refuses elsewhere becomes a column.
+        Tables come last: what a server refuses elsewhere becomes a column. One whose columns do
+        not give the order of the rows has their numbers as the last column.
         """
-        layout = {f.node: [f] for f in self if not f.storage_form.in_table and f.known}
+        layout: dict[str, Sequence[AnyField]] = {
+            f.node: [f] for f in self if not f.storage_form.in_table and f.known
+        }
         columns = {f.name: f for f in self if f.storage_form.in_table}
         for node, names in parts(list(columns)):
-            layout[node] = [columns[name] for name in names]
+            fields: list[AnyField] = [columns[name] for name in names]
+            if order.columns(names) is None:
+                fields.append(self._numbers(node))
+            layout[node] = fields
+        self._row_numbers = {n: f for n, f in self._row_numbers.items() if f in layout.get(n, ())}
         return layout
 
-    def describe(self, fields: Sequence[Field]) -> tuple[Mapping[str, Any], tuple[str, ...] | None]:
+    def unordered_notes(self) -> list[str]:
+        """Say that the server returns the rows of a table in any order, if it does."""
+        if self._settings.limits.has_order:
+            return []
+        return [
+            f"Stream {self._stream!r}: the server does not sort the rows of the table, and may"
+            " return them in another order than they were measured; sort them by `time`."
+        ]
+
+    @property
+    def row_numbers(self) -> list[RowNumbers]:
+        """The fields with the numbers of the rows that the last layout has."""
+        return list(self._row_numbers.values())
+
+    def _numbers(self, node: str) -> RowNumbers:
+        if node not in self._row_numbers:
+            name = ROW_NUMBER + node.removeprefix("internal")
+            while not self._names.column(name):
+                name += "_"
+            self._row_numbers[node] = RowNumbers(name)
+            self.notes.append(
+                f"Stream {self._stream!r}: the table {node!r} has the column {name!r}, since no"
+                " column of an event tells the order of its rows."
+            )
+        return self._row_numbers[node]
+
+    def describe(
+        self, fields: Sequence[AnyField]
+    ) -> tuple[Mapping[str, Any], tuple[str, ...] | None]:
         """Return the metadata of the node that holds some fields, and names of its dimensions."""
         first = fields[0]
         dims = None
-        if first.storage_form.in_table:
+        if isinstance(first, RowNumbers) or first.storage_form.in_table:
             metadata: dict[str, Any] = {
-                f.key: f.declared.data_key for f in fields if f.source is Source.DATA
+                f.key: _described(f.declared, f.name) for f in fields if f.source is Source.DATA
             }
         else:
-            metadata = dict(first.declared.data_key)
+            metadata = _described(first.declared, first.node)
             dims = dimension_names(first.row_shape, self._dims)
             if first.storage_form is StorageForm.ARRAY:
                 dtype = first.node_dtype
                 metadata["dtype_numpy"] = str(dtype) if dtype.fields is None else dtype.descr
         plain, _ = to_json(metadata)  # noted with the descriptor
         return plain, dims
+
+
+def _described(declared: DeclaredKey, stored_as: str) -> dict[str, Any]:
+    """Return what the descriptor says of a key, and the key if it is stored under another name."""
+    described = dict(declared.data_key)
+    return described if stored_as == declared.key else {**described, "data_key": declared.key}

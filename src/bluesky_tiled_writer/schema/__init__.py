@@ -13,6 +13,7 @@
 `plain_values`     scalars without their wrapping; values as text
 `notes`            deviations: values that are not stored as they came
 `row_numbers`      sets of rows, and the `seq_num` of each
+`row_order`        `RowOrder`: which columns tell the order of the rows
 `ragged_rows`      rows of varying lengths, and their offsets
 `limits`           what a server cannot hold
 `json_values`      metadata as JSON
@@ -30,13 +31,16 @@ from .notes import Deviation, Deviations, verbatim
 from .plain_values import plain_scalar
 from .ragged_rows import Content, RaggedRows, in_columns
 from .row_numbers import SeqNums
+from .row_order import BY_SEQ_NUM, ROW_NUMBER, RowNumbers, RowOrder, supersedes
 from .to_numpy import regular_block
 from .widening import FLOAT_EXACT
 
 __all__ = [
+    "BY_SEQ_NUM",
     "FLOAT_EXACT",
     "MAX_COLUMNS",
     "NOTES_KEY",
+    "ROW_NUMBER",
     "Chunk",
     "Content",
     "DeclaredKey",
@@ -46,6 +50,8 @@ __all__ = [
     "Names",
     "Parsed",
     "RaggedRows",
+    "RowNumbers",
+    "RowOrder",
     "SeqNums",
     "ServerLimits",
     "Source",
@@ -59,6 +65,7 @@ __all__ = [
     "ragged_name",
     "read_arrow_file",
     "regular_block",
+    "supersedes",
     "timestamp_name",
     "to_json",
     "verbatim",

@@ -28,6 +28,7 @@ class Source(Enum):
     TIME = 1
     DATA = 2
     TIMESTAMPS = 3
+    ROW_NUMBER = 4  # of no part: the number of the row in its stream
 
 
 class StorageForm(Enum):

@@ -39,6 +39,11 @@ class ServerLimits:
         return "lists" not in self._refused
 
     @property
+    def has_order(self) -> bool:
+        """False if the server was found not to sort the rows of a table as it is asked to."""
+        return "order" not in self._refused
+
+    @property
     def has_nul(self) -> bool:
         """False if text with NUL was refused (PostgreSQL)."""
         return "NUL" not in self._refused
@@ -49,7 +54,7 @@ class ServerLimits:
         Parameters
         ----------
         what : str
-            A type (`u8`, ...), `lists`, `NUL`, or what `ragged_name` returns.
+            A type (`u8`, ...), `lists`, `NUL`, `order`, or what `ragged_name` returns.
 
         Returns
         -------

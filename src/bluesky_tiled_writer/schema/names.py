@@ -48,8 +48,10 @@ class Names:
         self._columns = {"seq_num", "time", "_dataset_id", "_partition_id"}
         self._nodes: set[str] = set()
 
-    def column(self, name: str, *, reserve: int = 0) -> bool:
-        """Reserve a name for a column.
+    def column(self, name: str, *, reserve: int = 0) -> str | None:
+        """Reserve and return a name for a column: `name`, or one like it that can be opened.
+
+        Tiled's client puts it into a URL, and would read another column, or none.
 
         Parameters
         ----------
@@ -60,16 +62,19 @@ class Names:
 
         Returns
         -------
-        bool
-            False if SQL refuses the name, or has no room for it and the prefix, or if a column
+        str or None
+            None if SQL refuses the name, or has no room for it and the prefix, or if a column
             has this name in upper or lower case.
         """
-        if not is_column_name(name) or name.lower() in self._columns:
-            return False
-        if len(name.encode()) + reserve > MAX_NAME_BYTES:
-            return False
-        self._columns.add(name.lower())
-        return True
+        free = _UNADDRESSABLE.sub("_", name)
+        while free != name and free.lower() in self._columns:
+            free += "_"
+        if not is_column_name(free) or free.lower() in self._columns:
+            return None
+        if len(free.encode()) + reserve > MAX_NAME_BYTES:
+            return None
+        self._columns.add(free.lower())
+        return free
 
     def node(self, name: str) -> str:
         """Reserve and return a name for a node: `name`, or one like it that can be used.

@@ -42,6 +42,7 @@ class ArrayNode(StoredNode):
 
     def append(self, step: ExtendArray) -> None:
         """Append the rows of a step that the node does not hold yet."""
+        self.require_form((step.block.dtype, step.block.shape[1:]), step.start)
         self._row_bytes = max(1, step.block[:1].nbytes)
         self.resolve_uncertainty(step.block)
         block = step.block[self.first_missing(step.start) :]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
+import pyarrow as pa
 from tiled.structures.core import StructureFamily
 
 from bluesky_tiled_writer.errors import (
@@ -16,7 +17,7 @@ from bluesky_tiled_writer.errors import (
     StorageError,
     StorageUnsupported,
 )
-from bluesky_tiled_writer.run import Node
+from bluesky_tiled_writer.run import Expected, Node
 from bluesky_tiled_writer.schema import ServerLimits
 
 from .requests import NodePath, Requests
@@ -59,6 +60,7 @@ class StoredNode:
         self.exists = False
         self.last_uncertain = 0.0
         self._uncertain = False
+        self._form: Any = None  # what all of its rows have in common
         self._lost = ""  # why its rows were deleted, which only a new sink can send again
         self._refusals = 0
         self._requests = requests
@@ -86,6 +88,57 @@ class StoredNode:
     def _count(self) -> int:
         """Return how many rows the server holds; -1 if they cannot be read."""
         raise NotImplementedError
+
+    # -- what was sent --------------------------------------------------------------------------
+
+    def require_form(self, form: Any, start: int) -> None:
+        """Make sure that rows of a form can follow those that the node holds.
+
+        If they are all rows from the first one on, a node of another form is deleted: it was left
+        behind by an attempt to store them in that form.
+
+        Parameters
+        ----------
+        form : Any
+            What all rows of the node have in common.
+        start : int
+            Number of the first row to store.
+
+        Raises
+        ------
+        OutOfStep
+            If it holds rows of another form before the first one.
+        """
+        if self.exists and self._form != form:
+            if start:
+                raise self.start_over("has another form")
+            self.delete()
+        self._form = form
+
+    def check_sent(self, expected: Expected, *, again: bool) -> None:
+        """Make sure that what was sent to the node is what its stream has.
+
+        Parameters
+        ----------
+        expected : Expected
+            What the stream has.
+        again : bool
+            As `check`.
+
+        Raises
+        ------
+        StorageError
+            As `check`.
+        """
+        if not self.exists:
+            self._wrong("was not created", again=again)
+        if self.rows != expected.rows:
+            what = f"got {self.rows} rows where its stream has {expected.rows}"
+            self._wrong(what, again=again)
+        if expected.columns is not None and (
+            not isinstance(self._form, pa.Schema) or self._form.names != list(expected.columns)
+        ):
+            self._wrong("did not get all columns of its stream", again=again)
 
     # -- what the server holds ------------------------------------------------------------------
 
@@ -117,7 +170,7 @@ class StoredNode:
     def _ask(self, wanted: Any) -> None:
         item = self._requests.item(self.path)
         self.last_uncertain = time.monotonic()
-        if item is not None and not self._matches(item, wanted):
+        if item is not None and not (has_structure(item) and self._matches(item, wanted)):
             self._delete()
             item = None
         self._uncertain, self.exists = False, item is not None
@@ -298,7 +351,10 @@ class StoredNode:
             raise self.start_over(self._lost)
         if not self.exists or (rows := self._count()) == self.rows:
             return
-        what = f"holds {rows} rows where {self.rows} were sent"
+        what = f"holds {rows} rows where {self.rows} were sent" if rows >= 0 else "cannot be read"
+        self._wrong(what, again=again)
+
+    def _wrong(self, what: str, *, again: bool) -> NoReturn:
         if again:
             raise self.start_over(what)
         raise StorageError(
@@ -308,7 +364,10 @@ class StoredNode:
 
 
 def data_source(
-    family: StructureFamily, structure: Mapping[str, Any], mimetype: str | None = None
+    family: StructureFamily,
+    structure: Mapping[str, Any],
+    mimetype: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what a request that creates a node says of data that Tiled will keep."""
     source = {
@@ -316,12 +375,17 @@ def data_source(
         "structure": structure,
         "id": None,
         "mimetype": mimetype,
-        "parameters": {},
+        "parameters": dict(parameters or {}),
         "properties": {},
         "assets": [],
         "management": "writable",
     }
     return {"structure_family": family, "data_sources": [source]}
+
+
+def has_structure(item: Mapping[str, Any]) -> bool:
+    """Return False for a node without a form: Tiled left it behind when it failed to create it."""
+    return bool(item["attributes"].get("data_sources"))
 
 
 def structure_of(item: Mapping[str, Any]) -> dict[str, Any]:

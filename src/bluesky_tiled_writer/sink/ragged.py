@@ -29,6 +29,7 @@ class RaggedNode(StoredNode):
 
     def append(self, step: ExtendRagged) -> None:
         """Append the rows of a step that the node does not hold yet."""
+        self.require_form((step.rows.dtype, tuple(step.rows.shape)), step.start)
         self.resolve_uncertainty(step.rows)
         rows = step.rows.since(self.first_missing(step.start))
         if len(rows) and not self.exists:

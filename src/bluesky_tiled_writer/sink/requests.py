@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -107,6 +108,12 @@ class Requests:
             if not answer["data"] or (following := answer["links"].get("next")) is None:
                 return
             params |= dict(httpx.URL(following).params)
+
+    @property
+    def sorts_rows(self) -> bool:
+        """True if the server can sort the rows of a table, which Tiled can from 0.2.11 on."""
+        version = re.match(r"(\d+)\.(\d+)\.(\d+)", self._client.context.server_info.library_version)
+        return version is None or tuple(map(int, version.groups())) >= (0, 2, 11)
 
     def healthy(self) -> bool:
         """Return True if the server answers, and soon."""

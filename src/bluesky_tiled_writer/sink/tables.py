@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,15 @@ from tiled.serialization.table import serialize_arrow
 from tiled.structures.core import StructureFamily
 from tiled.structures.table import TableStructure
 
-from bluesky_tiled_writer.errors import RequestRefused
+from bluesky_tiled_writer.errors import RequestRefused, Retry
 from bluesky_tiled_writer.run import AppendRows
-from bluesky_tiled_writer.schema import column_groups, join_columns, read_arrow_file
+from bluesky_tiled_writer.schema import (
+    ROW_NUMBER,
+    column_groups,
+    join_columns,
+    read_arrow_file,
+    supersedes,
+)
 
 from .node import StoredNode, data_source, structure_of
 
@@ -36,32 +43,54 @@ class TableNode(StoredNode):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._request_bytes = REQUEST_BYTES
+        self._order: tuple[str, ...] = ()  # the columns that Tiled sorts the rows by
         # Rows found in Tiled that are still to be compared, in the columns that tell them apart.
         self._found: pa.Table | None = None
 
     def append(self, step: AppendRows) -> None:
         """Append the rows of a step that the node does not hold yet."""
+        self.require_form(step.table.schema, step.start)
         table = step.table.slice(min(self.first_missing(step.start), len(step.table)))
         self.resolve_uncertainty(table.schema)
         if not self.exists:
-            self._create(table.schema)
+            self._create(table.schema, step.order)
+        if supersedes(step.order, self._order):
+            self._sort(step.order)
         if self._found is not None:
             table = self._skip_found(self._found, table)
         for part in self._parts(table):
             self._send(part)
 
-    def _create(self, schema: pa.Schema) -> None:
+    def _create(self, schema: pa.Schema, order: tuple[str, ...]) -> None:
         self._found = None
         structure = asdict(TableStructure.from_schema(schema))
-        source = data_source(StructureFamily.table, structure, SQL_TABLE_MIME_TYPE)
+        source = data_source(
+            StructureFamily.table, structure, SQL_TABLE_MIME_TYPE, order_parameters(order)
+        )
         try:
-            self.create(source, schema)
+            if (answer := self.create(source, schema)) is not None:
+                self._order = order
+                if not self._requests.sorts_rows and not keeps_order(answer.json()):
+                    self._limits.learn("order")
         except RequestRefused as error:
             suspects = ["u8"] if pa.uint64() in schema.types else []
             if any(map(pa.types.is_list, schema.types)):
                 suspects.append("lists")
             self.learn(error, *suspects)
             raise
+
+    def _sort(self, order: tuple[str, ...]) -> None:
+        """Ask Tiled to sort the rows by other columns, before rows come that need it."""
+        (source,) = self._item()["attributes"]["data_sources"]
+        parameters = {**source["parameters"], **order_parameters(order)}
+        body = {"data_source": {**source, "parameters": parameters, "assets": []}}
+        try:
+            self._requests.send("PUT", "data_source", self.path, json_body=body)
+        except RequestRefused as error:
+            if error.retry is not Retry.NEVER:
+                raise
+            self._limits.learn("order")  # without the right to register, for example
+        self._order = order
 
     def _parts(self, table: pa.Table) -> Iterator[pa.Table]:
         """Yield the rows in pieces that the server does not refuse for their size."""
@@ -99,6 +128,7 @@ class TableNode(StoredNode):
         return bool(found.equals(wanted))
 
     def _take_over(self, item: Mapping[str, Any]) -> None:
+        self._order = order_of(item)
         found = self.read(telling_columns(structure_of(item)["columns"]))
         if len(found) < self.rows:
             raise self.start_over("has lost rows")
@@ -124,6 +154,8 @@ class TableNode(StoredNode):
         if (item := self._requests.item(self.path)) is None:
             return -1
         columns = structure_of(item)["columns"]
+        if columns != self._form.names:
+            return -1
         return len(self.read(telling_columns(columns)[:1]))
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -145,12 +177,30 @@ class TableNode(StoredNode):
         return read_arrow_file(answer.read())
 
 
+def keeps_order(item: Mapping[str, Any]) -> bool:
+    """Return True if the database of a new table returns rows as they came, without being asked."""
+    assets = [asset for source in item["data_sources"] for asset in source["assets"]]
+    return all(urlsplit(asset["data_uri"]).scheme in ("duckdb", "sqlite") for asset in assets)
+
+
+def order_parameters(order: tuple[str, ...]) -> dict[str, Any]:
+    """Return the parameters of a data source that is to be sorted by some columns."""
+    return {"order_by_args": [{"column": column, "direction": "asc"} for column in order]}
+
+
+def order_of(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns that Tiled sorts the rows of a table by."""
+    (source,) = item["attributes"]["data_sources"]
+    return tuple(by["column"] for by in source["parameters"].get("order_by_args") or ())
+
+
 def telling_columns(columns: Sequence[str]) -> list[str]:
     """Return the columns that tell rows apart; only these are read back."""
     if "seq_num" in columns and "time" in columns:
         return ["seq_num", "time"]
-    stamps = [name for name in columns if name.startswith("ts_")]
-    return (stamps or list(columns))[:2]
+    numbers = [name for name in columns if name.startswith(ROW_NUMBER)]
+    stamps = [name for name in columns if name.startswith("ts_") and name not in numbers]
+    return ((numbers[-1:] + stamps) or list(columns))[:2]
 
 
 def _same(found: pa.Table, sent: pa.Table) -> bool:

@@ -28,6 +28,7 @@ from bluesky_tiled_writer.run import (
     CreateRun,
     CreateStream,
     Discard,
+    Expected,
     ExtendArray,
     ExtendRagged,
     Known,
@@ -106,7 +107,7 @@ class TiledSink:
             case CheckHeld():
                 self._check_held(step)
             case CheckNodes():
-                self._check_nodes(again=step.again)
+                self._check_nodes(step)
             case Rechunk():
                 for node in list(self._nodes.values()):
                     if isinstance(node, ArrayNode):
@@ -211,6 +212,10 @@ class TiledSink:
             stored.node = node
         return stored
 
+    def _node_of(self, expected: Expected) -> StoredNode:
+        found = self._nodes.get(expected.node.path)
+        return found or StoredNode(self._requests, expected.node, self.limits)
+
     def _rebuild(self, step: Rebuild) -> None:
         for node in step.nodes:
             if node.path not in self._salvaged:
@@ -245,7 +250,9 @@ class TiledSink:
 
     # -- before the end of a run ----------------------------------------------------------------
 
-    def _check_nodes(self, *, again: bool) -> None:
+    def _check_nodes(self, step: CheckNodes) -> None:
+        for expected in step.expected:
+            self._node_of(expected).check_sent(expected, again=step.again)
         last_uncertain = self._last_uncertain()
         if last_uncertain <= self._last_check:
             return
@@ -255,7 +262,7 @@ class TiledSink:
         wrong = []
         for node in self._nodes.values():
             try:
-                node.check(again=again)
+                node.check(again=step.again)
             except OutOfStep as error:  # check them all: each OutOfStep sends the whole run again
                 wrong.append(error)
         if wrong:

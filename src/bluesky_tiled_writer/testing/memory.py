@@ -308,6 +308,10 @@ class MemorySink:
         return node.read()[:rows]
 
     def _check_nodes(self, step: CheckNodes) -> None:
+        for expected in step.expected:
+            found = self.server.nodes.get(expected.node.path)
+            if found is None or len(found) != expected.rows or found.columns != expected.columns:
+                raise OutOfStep(f"{'/'.join(expected.node.path)} lacks rows or columns.")
         for path, sent in list(self._sent.items()):
             held = len(self.server.nodes.get(path, ()))
             if path[0] != step.run or held == sent:

@@ -73,6 +73,11 @@ class MemoryNode:
         return made
 
     @property
+    def columns(self) -> list[str] | None:
+        """Names of the columns of a table; None for any other node."""
+        return list(self.form[1].names) if self.form[0] == "table" else None
+
+    @property
     def family(self) -> str:
         """The structure family: table, array or ragged; that of the data source for files."""
         return str(self.source.structure_family.value if self.in_files else self.form[0])
