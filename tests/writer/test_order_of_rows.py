@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from conftest import DATABASES
 from documents import RunBuilder, data_key, emit
+from faults.tiled_process import KEY
 from tiled.client.container import Container
 from tree import stream_of
+from typer.testing import CliRunner
 
 from bluesky_tiled_writer import TiledWriter
+from bluesky_tiled_writer.cli import app
 
 EVENTS = 600
 FLUSH_EVERY = 25
@@ -158,6 +161,27 @@ def test_each_part_of_a_wide_table_is_in_order(
         run = numbered_run(NUMBERINGS["rewound"], 150, keys)
         send_in_parts(run, writer, halfway=holes)
     assert_in_order(storage_client, run.uid, 150, keys)
+
+
+@pytest.mark.parametrize("database", DATABASES[-1:], indirect=True)
+@pytest.mark.parametrize("numbering", ["plain", "rewound"])
+def test_runs_that_were_stored_without_an_order_get_one(
+    storage_client: Container, holes: Callable[[], None], numbering: str, monkeypatch: Any
+) -> None:
+    run = numbered_run(NUMBERINGS[numbering])
+    with monkeypatch.context() as patch, TiledWriter(storage_client) as writer:
+        patch.setattr("bluesky_tiled_writer.sink.tables.order_parameters", lambda order: {})
+        send_in_parts(numbered_run(NUMBERINGS[numbering]), writer)
+        send_in_parts(run, writer, halfway=holes)
+    with pytest.raises(AssertionError):
+        assert_in_order(storage_client, run.uid, EVENTS)
+    uri = f"{storage_client.context.api_uri}?api_key={KEY}"
+    done = CliRunner().invoke(app, ["sort", run.uid, "--to", uri])
+    assert done.exit_code == 0, done.output
+    assert "internal: sorted by " in done.output
+    assert_in_order(storage_client, run.uid, EVENTS)
+    again = CliRunner().invoke(app, ["sort", run.uid, "--to", uri])
+    assert "internal: is sorted by " in again.output
 
 
 @pytest.mark.plugins

@@ -25,6 +25,7 @@ from bluesky_tiled_writer.errors import (
     mapped_errors,
 )
 from bluesky_tiled_writer.journal import JournalDirectory, to_json_lines
+from bluesky_tiled_writer.sink import sort_stored
 
 from .output import complain, count, describe, print_report, progress_bar, progress_bars
 from .replay import TIMEOUT, Replay
@@ -215,6 +216,34 @@ def verify(
     total = sum(found.values())
     typer.echo(f"Run {run}: {count(total, 'difference') if total else 'no difference'}.")
     raise typer.Exit(1 if total else 0)
+
+
+@app.command()
+def sort(
+    runs: Annotated[list[str], typer.Argument(help="Uids of the runs.")],
+    to: To,
+    api_key: ApiKey = None,
+) -> None:
+    """Give runs that are stored already the order of their rows.
+
+    PostgreSQL returns rows in any order unless it is asked to sort them, which earlier writers did
+    not do. The exit status is 1 if no columns of a table tell the order of its rows.
+    """
+    unsorted = 0
+    with _connected(to, api_key) as client:
+        for run in runs:
+            for table in sort_stored(client, run):
+                by = " and ".join(table.order)
+                if table.changed:
+                    typer.echo(f"{table.path}: sorted by {by} from now on.")
+                elif by:
+                    typer.echo(f"{table.path}: is sorted by {by}.")
+                elif table.in_order:
+                    typer.echo(f"{table.path}: its database keeps the order of rows.")
+                else:
+                    typer.echo(f"{table.path}: no columns tell the order of its rows.")
+                    unsorted += 1
+    raise typer.Exit(1 if unsorted else 0)
 
 
 @app.command()

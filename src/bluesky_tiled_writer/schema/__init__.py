@@ -31,12 +31,20 @@ from .notes import Deviation, Deviations, verbatim
 from .plain_values import plain_scalar
 from .ragged_rows import Content, RaggedRows, in_columns
 from .row_numbers import SeqNums
-from .row_order import BY_SEQ_NUM, ROW_NUMBER, RowNumbers, RowOrder, supersedes
+from .row_order import (
+    BY_SEQ_NUM,
+    BY_TIME_AND_SEQ_NUM,
+    ROW_NUMBER,
+    RowNumbers,
+    RowOrder,
+    supersedes,
+)
 from .to_numpy import regular_block
 from .widening import FLOAT_EXACT
 
 __all__ = [
     "BY_SEQ_NUM",
+    "BY_TIME_AND_SEQ_NUM",
     "FLOAT_EXACT",
     "MAX_COLUMNS",
     "NOTES_KEY",

@@ -15,10 +15,12 @@ only after a request that failed and may have taken effect.
     files.py        FilesNode: registered on the files of detectors
     metadata.py     MetadataUpdates: changes to the metadata of any node
     held.py         rows_held: what a run holds that Tiled had before
+    sort_stored.py  sort_stored: gives the tables of stored runs an order
     requests.py     Requests: one request, one answer or one error
 """
 
 from .requests import in_process
+from .sort_stored import SortedTable, sort_stored
 from .tiled_sink import TiledSink
 
-__all__ = ["TiledSink", "in_process"]
+__all__ = ["SortedTable", "TiledSink", "in_process", "sort_stored"]

@@ -55,7 +55,7 @@ class TableNode(StoredNode):
         if not self.exists:
             self._create(table.schema, step.order)
         if supersedes(step.order, self._order):
-            self._sort(step.order)
+            self.sort(step.order)
         if self._found is not None:
             table = self._skip_found(self._found, table)
         for part in self._parts(table):
@@ -79,7 +79,7 @@ class TableNode(StoredNode):
             self.learn(error, *suspects)
             raise
 
-    def _sort(self, order: tuple[str, ...]) -> None:
+    def sort(self, order: tuple[str, ...]) -> None:
         """Ask Tiled to sort the rows by other columns, before rows come that need it."""
         (source,) = self._item()["attributes"]["data_sources"]
         parameters = {**source["parameters"], **order_parameters(order)}
