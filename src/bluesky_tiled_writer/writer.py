@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from functools import partial
@@ -151,12 +150,6 @@ class TiledWriter(DocumentRouter):
         self._router = Router(self._manager)
         self._event = self._router.event
         self._validate = bool(validate)
-        if validate:
-            warnings.warn(
-                "validate=True is deprecated: call client[uid].validate() after the run instead.",
-                DeprecationWarning,
-                stacklevel=2,
-            )
         weakref.finalize(self, self._manager.drop).atexit = False
         if not local:  # an app may be another one than that of the process that is gone
             self._manager.recover_soon()

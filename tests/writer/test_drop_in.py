@@ -286,17 +286,15 @@ def test_without_a_normalizer_documents_are_taken_as_they_are(client: Container)
 # -- validation -----------------------------------------------------------------------------------
 
 
-def test_validate_is_deprecated(client: Container) -> None:
-    with pytest.warns(DeprecationWarning, match=r"client\[uid\]\.validate\(\)") as warned:
-        TiledWriter(client, validate=True)
-    assert warned[0].filename == __file__
+def test_to_ask_for_validation_warns_of_nothing(client: Container) -> None:
+    """Suites of the field run with warnings as errors, and so does this one."""
+    TiledWriter(client, validate=True)
 
 
 @with_plugins
 def test_a_run_is_validated_after_its_stop_when_asked_for(client: Container) -> None:
     plugins()
-    with pytest.warns(DeprecationWarning, match="validate"):
-        writer = TiledWriter(client, validate=True)
+    writer = TiledWriter(client, validate=True)
     run = old_run()
     emit(run.docs[:-1], writer)
     with pytest.warns(UserWarning, match=LOCAL_VALIDATION):
@@ -310,8 +308,7 @@ def test_what_is_wrong_with_a_run_is_logged_by_key_with_or_without_the_plugins(
     client = from_context(app_context, structure_clients=clients_without("bluesky_tiled_plugins"))
     for ignored, logged in ([], ["img"]), (["'img'.*missing|no file|not"], []):
         caplog.clear()
-        with pytest.warns(DeprecationWarning, match="validate"):
-            writer = TiledWriter(client, validate=True, ignore_errors=ignored)
+        writer = TiledWriter(client, validate=True, ignore_errors=ignored)
         run = RunBuilder()
         run.start()
         run.descriptor("primary", {"img": data_key("array", [2, 2], external="STREAM:")})
@@ -493,8 +490,7 @@ def test_no_uid_steers_the_path_of_a_backup(client: Container, tmp_path: Path, u
 
 
 def test_a_run_that_is_backed_up_is_not_validated(client: Container, tmp_path: Path) -> None:
-    with pytest.warns(DeprecationWarning, match="validate"):
-        writer = TiledWriter(client, backup_directory=tmp_path, validate=True)
+    writer = TiledWriter(client, backup_directory=tmp_path, validate=True)
     run = scalar_run()
     with key_revoked(client):
         emit(run.docs, writer)

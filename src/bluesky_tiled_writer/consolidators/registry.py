@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -35,6 +36,13 @@ CONSOLIDATOR_REGISTRY: defaultdict[str, Any] = defaultdict(
 """Consolidators by MIME type; `ConsolidatorBase` for any other type, which the server may know."""
 
 
+_OTHER_REGISTRIES = {
+    "bluesky_tiled_plugins.writing.consolidators": "bluesky_tiled_plugins",
+    "bluesky.consolidators": "bluesky",
+}
+"""Modules that have a registry too, which counts once they are imported, and their packages."""
+
+
 def consolidator_factory(
     stream_resource_doc: StreamDocument, descriptor_doc: StreamDocument
 ) -> Any:
@@ -60,7 +68,7 @@ def consolidator_factory(
         If the documents do not describe the files; the message names key and resource.
     """
     mimetype, key = (_text(stream_resource_doc.get(name)) for name in ("mimetype", "data_key"))
-    registered = CONSOLIDATOR_REGISTRY.get(mimetype)
+    registered = _registered(mimetype)
     made = registered or _for_other_types()
     data_key = (descriptor_doc.get("data_keys") or {}).get(key)
     shape = data_key.get("shape") if isinstance(data_key, Mapping) else None
@@ -70,6 +78,27 @@ def consolidator_factory(
     if registered is None and mimetype and data_key:
         return _array_or_bytes(made, stream_resource_doc, descriptor_doc)
     return made(stream_resource_doc, descriptor_doc)
+
+
+def _registered(mimetype: str) -> Any:
+    """Return what is registered for a MIME type: here, or for the writers of other packages.
+
+    Beamlines have registered their own classes there. One of theirs comes before one that this
+    package brings, and after one that was registered here.
+    """
+    ours = CONSOLIDATOR_REGISTRY.get(mimetype)
+    if ours is not None and not _comes_with(ours, __package__):
+        return ours
+    for module, package in _OTHER_REGISTRIES.items():
+        registry = getattr(sys.modules.get(module), "CONSOLIDATOR_REGISTRY", {})
+        theirs = registry.get(mimetype)
+        if theirs is not None and not _comes_with(theirs, package):
+            return theirs
+    return ours
+
+
+def _comes_with(consolidator: Any, package: str) -> bool:
+    return f"{getattr(consolidator, '__module__', '')}.".startswith(f"{package}.")
 
 
 def _text(value: Any) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import chain, count, repeat
 from typing import Any
 
@@ -25,8 +26,12 @@ from .upgrade import external_keys, upgrade_descriptor
 
 _KINDS = frozenset(DocumentNames.__members__)
 
-DocumentPatch = Callable[[Document], Document]
+DocumentPatch = Callable[[Document], Document | None]
 Subscriber = Callable[[str, Document], Any]
+
+
+class _Dropped(Exception):
+    """A patch has dropped the document, or one that it belongs to."""
 
 
 class RunNormalizer(DocumentRouter):
@@ -43,7 +48,9 @@ class RunNormalizer(DocumentRouter):
     ----------
     patches : dict of str to callable, optional
         By document name, a function that takes a document of that kind and returns the one to use
-        instead. It gets a copy that it may change; of an event, the values are not copied.
+        instead. It gets a copy that it may change; of an event, the values are not copied. It may
+        return None to drop the document, and with it those that belong to it, such as the events
+        of a descriptor; how many is noted. A run needs its start and stop documents.
     spec_to_mimetype : dict of str to str, optional
         MIME types of Resource specs, in addition to the known ones.
 
@@ -67,6 +74,8 @@ class RunNormalizer(DocumentRouter):
         self.notes: list[str] = []
         self._changes: dict[Any, EventChanges] = {}
         self._noted: set[Any] = set()
+        self._dropped: Counter[str] = Counter()  # documents, by kind
+        self._dropped_uids: set[Any] = set()  # of descriptors and resources
         self._found: deque[NamedDocument] = deque()
         self._renamed_external: dict[str, str] = {}
         self._subscribers: dict[int, tuple[str, Subscriber]] = {}
@@ -91,7 +100,10 @@ class RunNormalizer(DocumentRouter):
                 f"A document of the kind {kind!r} is a {type(doc).__name__}: {str(doc)[:200]}",
                 hint="It must be a mapping.",
             )
-        return super().__call__(kind, doc, validate)  # type: ignore[arg-type]
+        try:
+            return super().__call__(kind, doc, validate)  # type: ignore[arg-type]
+        except _Dropped:
+            return kind, doc
 
     # -- subscribers ----------------------------------------------------------------------------
 
@@ -146,6 +158,10 @@ class RunNormalizer(DocumentRouter):
         doc = self._patched("stop", own_copy(doc))
         documents, notes = self._legacy.late()
         self.notes += notes
+        self.notes += (
+            f"{number} {kind} documents were dropped by a patch."
+            for kind, number in self._dropped.items()
+        )
         self._emit_external(documents)
         doc[NOTES_KEY] = list(self.notes)
         self.emit("stop", doc)
@@ -189,7 +205,7 @@ class RunNormalizer(DocumentRouter):
 
     def event_page(self, doc: Any) -> Any:
         """Pass on a page of events, as a page where no event has to be looked at."""
-        if "event_page" in self.patches:
+        if "event_page" in self.patches or self._dropped_uids:
             doc = self._patched("event_page", shallow_copy(doc))
         changes = self._changes_of(doc)
         if (
@@ -198,7 +214,8 @@ class RunNormalizer(DocumentRouter):
             or partly_filled(doc, changes.external)
         ):
             for event in unpack_events(doc):
-                self.event(event)
+                with suppress(_Dropped):
+                    self.event(event)
             return
         references: Document = {}
         if not changes.none:
@@ -225,7 +242,8 @@ class RunNormalizer(DocumentRouter):
         doc = self._patched("datum_page", own_copy(doc))
         if "datum" in self.patches or type(self).datum is not RunNormalizer.datum:
             for datum in unpack_datums(doc):
-                self.datum(datum)
+                with suppress(_Dropped):
+                    self.datum(datum)
             return
         self._emit_external(self._legacy.datum_page(doc))
 
@@ -259,17 +277,36 @@ class RunNormalizer(DocumentRouter):
     # -- steps ----------------------------------------------------------------------------------
 
     def _patched(self, kind: str, doc: Document) -> Document:
-        """Return the document after its patch, which may change the one it is given."""
+        """Return the document after its patch, which may change the one it is given.
+
+        Raises
+        ------
+        _Dropped
+            If the patch returns None.
+        """
+        if self._dropped_uids and self._belongs_to_dropped(doc):
+            raise self._drop(kind, doc)
         if kind not in self.patches:
             return doc
         patched = self.patches[kind](doc)
+        if patched is None and kind not in ("start", "stop"):
+            raise self._drop(kind, doc)
         if not isinstance(patched, Mapping):
             raise InvalidDocument(
                 f"The patch of the {kind} document {doc.get('uid', doc.get('datum_id'))!r} returned"
                 f" {patched!r}.",
-                hint="It must return the document.",
+                hint="It must return the document. None drops one, but a run needs start and stop.",
             )
         return dict(patched)
+
+    def _drop(self, kind: str, doc: Document) -> _Dropped:
+        self._dropped[kind] += 1
+        self._dropped_uids.add(text(doc.get("uid", doc.get("datum_id"))))
+        return _Dropped(kind)
+
+    def _belongs_to_dropped(self, doc: Document) -> bool:
+        owners = (doc.get(name) for name in ("descriptor", "resource", "stream_resource"))
+        return any(isinstance(uid, str) and uid in self._dropped_uids for uid in owners)
 
     def _changes_of(self, event: Document) -> EventChanges:
         descriptor = event.get("descriptor")

@@ -160,7 +160,8 @@ class ExternalKey:
         elif resource.uid not in self._resources:
             self._consolidator.update_from_stream_resource(self._as_before(resource.doc))
         self._resources[resource.uid] = resource
-        self._patches.append(self._consolidator.consume_stream_datum(doc))
+        if (patch := self._consolidator.consume_stream_datum(doc)) is not None:
+            self._patches.append(patch)  # a class for `bluesky.consolidators` returns none
         self.pending += max(1, doc["indices"]["stop"] - doc["indices"]["start"])
         if not self.registered:
             self._datums.append((resource, doc))
@@ -185,7 +186,7 @@ class ExternalKey:
             return []
         try:
             source = self._consolidator.get_data_source()
-            patch = Patch.combine_patches(self._patches)
+            patch = Patch.combine_patches(self._patches) if self._patches else None
             metadata = self._current_metadata()
         except Exception as error:
             self._give_up(error)
@@ -197,7 +198,8 @@ class ExternalKey:
                 self._metadata = metadata
         is_array = source.structure_family == "array"
         if is_array:  # also right after the creation, to tell live subscribers of the block
-            steps.append(UpdateAsset(self.node, source, tuple(patch.shape), tuple(patch.offset)))
+            block = (tuple(patch.shape), tuple(patch.offset)) if patch else (None, None)
+            steps.append(UpdateAsset(self.node, source, *block))
         elif self.registered:
             steps.append(UpdateAsset(self.node, source))
         return steps
