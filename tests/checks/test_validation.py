@@ -313,7 +313,7 @@ def far_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Container]:
     """A client on a computer without the disks of the detectors."""
-    monkeypatch.setattr(stored_files, "_is_visible", lambda uri: False)
+    monkeypatch.setattr(stored_files, "is_visible", lambda uri: False)
     if request.param == "in-process":
         yield client
         return

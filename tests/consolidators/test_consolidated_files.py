@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from external_files import BYTES, HDF5, TIFF, Document, datum, descriptor, names, resource
 from tiled.structures.data_source import Asset
+from tiled.utils import path_from_uri
 
 from bluesky_tiled_writer.consolidators import consolidator_factory
 from bluesky_tiled_writer.consolidators.numbered import compile_template
@@ -160,14 +161,34 @@ def test_resource_that_cannot_be_used_leaves_the_earlier_ones_alone(wrong: Docum
     assert names(consolidator) == ["0", "1"]
 
 
-def test_a_file_is_registered_once() -> None:
-    # Tiled refuses to create a node with a file twice.
+def test_a_file_of_several_rows_is_registered_for_each() -> None:
+    # Tiled takes a URI once, but not every way to write it is the same URI.
     consolidator = consolidator_factory(resource(TIFF, template="{:d}"), descriptor([4, 4]))
+    for index in [0] * 40 + [1, 0]:
+        consolidator.consume_stream_datum(datum(index, index + 1))
+    uris = [asset.data_uri for asset in consolidator.assets]
+    assert len(set(uris)) == len(uris) == consolidator.shape[0] == 42
+    assert [str(path_from_uri(uri)) for uri in uris] == ["/data/0"] * 40 + ["/data/1", "/data/0"]
+    assert max(map(len, uris)) < 60
+    assert consolidator.notes == []
+
+
+def test_an_opaque_file_is_registered_once() -> None:
+    consolidator = consolidator_factory(resource(BYTES, template="{:d}"), descriptor())
     for _ in range(3):
         consolidator.consume_stream_datum(datum(0, 1))
     assert names(consolidator) == ["0"]
-    assert consolidator.shape == (3, 4, 4)
     assert len(consolidator.notes) == 1
+
+
+@pytest.mark.parametrize("name", ["a?b.h5", "a#b.h5"])
+@pytest.mark.parametrize("mimetype", [HDF5, BYTES])
+def test_a_name_that_tiled_cannot_read_is_noted(mimetype: str, name: str) -> None:
+    doc = resource(mimetype, f"file://localhost/data/{name}", dataset="/x")
+    consolidator = consolidator_factory(doc, descriptor())
+    consolidator.consume_stream_datum(datum(0, 1))
+    (note,) = consolidator.notes
+    assert f"/data/{name}" in note
 
 
 def test_no_adapter_for_a_type_that_only_the_server_knows() -> None:

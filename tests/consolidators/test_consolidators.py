@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,6 +81,77 @@ def test_shape_and_chunks_follow_from_the_documents(
     assert patch == Patch(shape=expected, offset=(0,) * len(expected))
 
 
+@pytest.mark.parametrize("kind", [int, float, np.int64, np.uint8, np.float32, np.array])
+@pytest.mark.parametrize("mimetype", [HDF5, TIFF])
+def test_numbers_of_things_may_be_of_any_type(mimetype: str, kind: Any) -> None:
+    parameters: Document = {"dataset": "/x"} if mimetype == HDF5 else {"template": "{:d}"}
+    parameters |= {"multiplier": kind(2), "chunk_shape": [kind(1), kind(2)]}
+    parameters |= {"files_per_datum": kind(2)} if mimetype == TIFF else {}
+    consolidator = consolidator_factory(
+        resource(mimetype, **parameters), descriptor([kind(4), kind(5)])
+    )
+    consolidator.consume_stream_datum(datum(0, 3))
+    source = consolidator.get_data_source()
+    assert source.structure.shape == (3, 2, 4, 5)
+    assert source.structure.chunks == ((1, 1, 1), (2,), (4,), (5,))
+    json.dumps([source.structure.shape, source.structure.chunks, consolidator.metadata])
+
+
+@pytest.mark.parametrize("kind", [float, np.int64, np.float32])
+def test_ranges_may_be_of_any_type_of_numbers(kind: Any) -> None:
+    consolidator = consolidator_factory(resource(HDF5, dataset="/x"), descriptor())
+    patch = consolidator.consume_stream_datum(datum(kind(0), kind(3)))
+    assert patch == Patch((3,), (0,))
+    json.dumps(consolidator.get_data_source().structure.shape)
+
+
+@pytest.mark.parametrize("multiplier", [1.5, "2", float("nan"), float("inf"), -1.0, [2]])
+def test_what_is_no_number_of_things_is_refused(multiplier: Any) -> None:
+    with pytest.raises(InvalidDocument, match="multiplier"):
+        consolidator_factory(
+            resource(HDF5, dataset="/x", multiplier=multiplier), descriptor([4, 4])
+        )
+
+
+@pytest.mark.parametrize("mimetype", [HDF5, TIFF])
+@pytest.mark.parametrize(
+    ("chunk_shape", "expected"),
+    [
+        ([0], ((3,), (2,), (4,))),
+        ([0, 1], ((3,), (1, 1), (4,))),
+        ([1, 0, 0], ((1, 1, 1), (2,), (4,))),
+        ([2, 0, 3], ((2, 1), (2,), (3, 1))),
+    ],
+)
+def test_a_size_of_0_is_that_of_the_whole_dimension(
+    mimetype: str, chunk_shape: list[int], expected: Any
+) -> None:
+    consolidator = consolidator_factory(
+        resource(mimetype, dataset="/x", template="{:d}", chunk_shape=chunk_shape),
+        descriptor([2, 4]),
+    )
+    consolidator.consume_stream_datum(datum(0, 3))
+    assert consolidator.get_data_source().structure.chunks == expected
+
+
+@pytest.mark.parametrize(
+    ("chunk_shape", "rows"), [([0], (6,)), ([0, 1], (6,)), ([2, 0], (2, 2, 2))]
+)
+@pytest.mark.parametrize("mimetype", [HDF5, TIFF])
+def test_a_size_of_0_is_that_of_all_rows_or_of_a_file(
+    mimetype: str, chunk_shape: list[int], rows: tuple[int, ...]
+) -> None:
+    consolidator = consolidator_factory(
+        resource(
+            mimetype, dataset="/x", template="{:d}", chunk_shape=chunk_shape, join_method="concat"
+        ),
+        descriptor([2, 4]),
+    )
+    consolidator.consume_stream_datum(datum(0, 3))
+    assert consolidator.get_data_source().structure.chunks[0] == rows
+    assert len(consolidator.assets) == 3
+
+
 def test_patch_is_the_part_that_the_datum_adds() -> None:
     consolidator = consolidator_factory(
         resource(HDF5, dataset="/x", join_method="concat"), descriptor([5, 4])
@@ -138,7 +210,7 @@ def test_rows_without_sequence_number_are_skips() -> None:
     consolidator.consume_stream_datum(datum(3, 8, seq_nums=(4, 6)))
     assert consolidator.has_skips
     assert dict(consolidator._seqnums_to_indices_map) == {1: 0, 2: 1, 3: 2, 4: 3, 5: 4}
-    assert consolidator.shape == (8,)
+    assert consolidator.shape == (5,)  # they are no rows
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 9)), max_size=12))
@@ -274,7 +346,7 @@ def test_data_of_varying_shape_are_registered_as_bytes_with_a_note() -> None:
     ("stream", "parameters"),
     [
         (descriptor([4], dtype_numpy="|O"), {}),
-        (descriptor([4]), {"chunk_shape": [0]}),
+        (descriptor([4]), {"chunk_shape": [-1]}),
         (descriptor([4]), {"chunk_shape": [1, 1, 1]}),
         ({"data_keys": {"det": {"dtype": "array"}}}, {}),
     ],
@@ -321,7 +393,7 @@ def test_data_source_is_a_copy() -> None:
         ),
         pytest.param(resource(HDF5), descriptor(), "which dataset", id="no dataset"),
         pytest.param(
-            resource(HDF5, dataset="/x", chunk_shape=[0]), descriptor(), "chunk_shape", id="zero"
+            resource(HDF5, dataset="/x", chunk_shape=[-1]), descriptor(), "chunk_shape", id="minus"
         ),
         pytest.param(
             resource(HDF5, dataset="/x", chunk_shape="12"), descriptor(), "chunk_shape", id="text"
@@ -498,3 +570,18 @@ def test_fields_of_another_kind_are_named(changes: Document, declared: Any, word
 def test_dims_of_another_kind_are_none() -> None:
     made = consolidator_factory(resource(HDF5, dataset="/x"), descriptor([4], dims=7))
     assert made.structure().dims is None
+
+
+def test_own_class_whose_datums_bring_files_has_one_for_each_row() -> None:
+    class Own(ConsolidatorBase):
+        supported_mimetypes = {"application/x-own"}  # noqa: RUF012
+
+        def consume_stream_datum(self, doc: Mapping[str, Any]) -> Patch:
+            return super().consume_stream_datum(doc)
+
+    for made, shape in ((Own, (3, 4)), (ConsolidatorBase, (5, 4))):
+        consolidator = made(resource("application/x-own"), descriptor([4]))
+        for index in (4, 2, 3):
+            consolidator.consume_stream_datum(datum(index, index + 1))
+        assert consolidator.shape == shape
+        assert consolidator.frames.exact == (made is Own)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 from event_model import DocumentNames, schema_validators
 
@@ -106,7 +107,9 @@ def test_resource_and_datum_become_stream_resource_and_stream_datum() -> None:
     [
         ({"root": "/data", "resource_path": "x.h5"}, "/data/x.h5"),
         ({"root": "/data/", "resource_path": "x.h5"}, "/data/x.h5"),
-        ({"root": "/data", "resource_path": "/sub/x.h5"}, "/data/sub/x.h5"),
+        ({"root": "/data", "resource_path": "/data/sub/x.h5"}, "/data/sub/x.h5"),
+        ({"root": "/data/", "resource_path": "/data/sub/"}, "/data/sub/"),
+        ({"root": "/data", "resource_path": "/sub/x.h5"}, "/sub/x.h5"),
         ({"root": "/", "resource_path": "sub/x.h5"}, "/sub/x.h5"),
         ({"root": "", "resource_path": "/sub/x.h5"}, "/sub/x.h5"),
         ({"root": None, "resource_path": "/sub/x.h5"}, "/sub/x.h5"),
@@ -114,6 +117,9 @@ def test_resource_and_datum_become_stream_resource_and_stream_datum() -> None:
         ({"root": "/data", "resource_path": ""}, "/data/"),
         ({"root": "C:\\data", "resource_path": "sub\\x.h5"}, "/C:/data/sub/x.h5"),
         ({"root": "C:\\data", "resource_path": "sub\\"}, "/C:/data/sub/"),
+        ({"root": "C:\\data", "resource_path": "C:\\data\\x.h5"}, "/C:/data/x.h5"),
+        ({"root": "C:\\data", "resource_path": "D:/x.h5"}, "/D:/x.h5"),
+        ({"root": "C:\\data", "resource_path": "\\sub\\x.h5"}, "/C:/sub/x.h5"),
         (
             {"root": "/data", "resource_path": "sub\\x.h5", "path_semantics": "windows"},
             "/data/sub/x.h5",
@@ -214,25 +220,29 @@ def test_indices_are_those_that_are_given() -> None:
     assert rows(datum("0", indices=given, point_number=1, frame=1)) == [(3, 7)]
 
 
-def test_frame_is_the_last_of_the_datum() -> None:
-    assert rows(*(datum(str(n), frame=n) for n in (0, 1, 4, 5))) == [(0, 1), (1, 2), (2, 5), (5, 6)]
+@pytest.mark.parametrize("name", ["frame", "point_number"])
+@pytest.mark.parametrize("numbers", [[0, 1, 4, 5], [2, 3], [2, 0, 1], [1, 1], [1.0, np.int64(2)]])
+def test_a_datum_is_one_frame_of_its_file(name: str, numbers: list[Any]) -> None:
+    datums = [datum(str(n), **{name: number}) for n, number in enumerate(numbers)]
+    assert rows(*datums) == [(number, number + 1) for number in numbers]
 
 
-def test_frames_of_the_next_file_are_counted_on() -> None:
-    datums = [datum("0", frame=1), datum("1", "s", frame=0), datum("2", "s", frame=2)]
-    assert rows(*datums, resources=("r", "s")) == [(0, 2), (2, 3), (3, 5)]
+@pytest.mark.parametrize(
+    "kwargs", [[{"frame": 0}, {"frame": 2}], [{"point_number": 0}] * 2, [{}] * 2]
+)
+def test_frames_are_counted_in_each_file(kwargs: list[Document]) -> None:
+    datums = [datum(f"{r}{n}", r, **more) for r in "rs" for n, more in enumerate(kwargs)]
+    found = rows(*datums, resources=("r", "s"))
+    assert found[:2] == found[2:]
 
 
-@pytest.mark.parametrize("frame", [0, 2])
-def test_frames_of_the_next_file_count_wherever_they_begin(frame: int) -> None:
-    datums = [datum("0", frame=0), datum("1", "s", frame=frame)]
-    assert rows(*datums, resources=("r", "s")) == [(0, 1), (1, frame + 2)]
-
-
-def test_frames_that_begin_again_in_the_same_file_are_counted_on() -> None:
-    assert rows(datum("0", frame=3), datum("1", frame=0), datum("2", frame=1)) == [
-        (0, 4), (4, 5), (5, 6),
-    ]  # fmt: skip
+def test_a_datum_of_two_events_is_the_same_frame() -> None:
+    legacy = LegacyResources()
+    legacy.resource(resource())
+    for n in range(2):
+        legacy.datum(datum(str(n)))
+    found = [indices(refer(legacy, name, seq_num=n)) for n, name in enumerate("0011", 1)]
+    assert found == [[(0, 1)], [(0, 1)], [(1, 2)], [(1, 2)]]
 
 
 def test_frames_are_counted_for_each_stream_and_key() -> None:
@@ -295,11 +305,24 @@ def test_patches_see_the_spec() -> None:
 # -- who refers to what ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["channel", "dataset", "template"])
+def test_each_part_of_the_files_has_a_stream_resource_of_its_own(name: str) -> None:
+    legacy = LegacyResources()
+    legacy.resource(resource())
+    for n, part in enumerate("1121"):
+        legacy.datum(datum(str(n), **{name: part}, timestamp=n))
+    found = [refer(legacy, str(n), seq_num=n + 1) for n in range(4)]
+    assert [len(pairs) for pairs in found] == [2, 1, 2, 1]
+    uids = [pairs[-1][1]["stream_resource"] for pairs in found]
+    assert uids == ["r-d-det", "r-d-det", "r-d-det-2", "r-d-det"]
+    assert [found[n][0][1]["parameters"][name] for n in (0, 2)] == ["1", "2"]
+
+
 def test_each_descriptor_and_key_has_a_stream_resource_of_its_own() -> None:
     legacy = LegacyResources()
     legacy.resource(resource())
     for n in range(5):
-        legacy.datum(datum(str(n), channel=n))
+        legacy.datum(datum(str(n), other=n))
     uids = []
     for n, (key, uid) in enumerate([("a", "d"), ("b", "d"), ("a", "e"), ("a", "d"), ("a", "e")]):
         uids.append([doc["uid"] for _, doc in refer(legacy, str(n), key, uid)])
@@ -359,6 +382,47 @@ def test_used_datums_are_forgotten_in_the_end() -> None:
     assert len(legacy._datums) + len(legacy._used) == 1000
 
 
+# -- URIs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uri", "read"),
+    [
+        ("file://localhost/data/a%20b.h5", "/data/a b.h5"),
+        ("file://localhost/data/a%2Bb%3D%28c%29.h5", "/data/a+b=(c).h5"),
+        ("file://localhost/d%C3%A9j%C3%A0/a.h5", "/déjà/a.h5"),
+        ("file://localhost/data/100%25.h5", "/data/100%.h5"),
+        ("file://localhost/data/a b+c.h5", "/data/a b+c.h5"),
+        # What is no encoded character, or none that Tiled could read.
+        ("file://localhost/data/img_%05d.tif", "/data/img_%05d.tif"),
+        ("file://localhost/data/img_%3d.tif", "/data/img_%3d.tif"),
+        ("file://localhost/data/%s%s_%6.6d.tif", "/data/%s%s_%6.6d.tif"),
+        ("file://localhost/data/a%3Fb%23c.h5", "/data/a%3Fb%23c.h5"),
+        ("file://localhost/data/a%FF.h5", "/data/a%FF.h5"),
+        ("file://localhost/data/a%0Ab%zz.h5", "/data/a%0Ab%zz.h5"),
+    ],
+)
+def test_a_uri_is_registered_as_tiled_reads_it(uri: str, read: str) -> None:
+    doc = {"uid": "r", "data_key": "a", "mimetype": "x/y", "uri": uri, "parameters": {}}
+    assert LegacyResources().stream_resource(doc)["uri"] == f"file://localhost{read}"
+
+
+def test_a_uri_of_another_scheme_stays() -> None:
+    doc = {"uid": "r", "mimetype": "x/y", "uri": "s3://bucket/a%20b", "parameters": {}}
+    assert LegacyResources().stream_resource(doc)["uri"] == "s3://bucket/a%20b"
+
+
+def test_a_path_is_not_encoded() -> None:
+    doc = {
+        "uid": "r",
+        "spec": "X",
+        "root": "/data",
+        "resource_path": "a%20b",
+        "resource_kwargs": {},
+    }
+    assert LegacyResources().stream_resource(doc)["uri"] == "file://localhost/data/a%20b"
+
+
 # -- the same as bluesky-tiled-plugins ------------------------------------------------------------
 
 
@@ -398,7 +462,23 @@ def test_documents_are_those_of_bluesky_tiled_plugins(
     for doc in datums:
         legacy.datum(legacy.marked(doc))
     pairs = [p for n, d in enumerate(datums, 1) for p in refer(legacy, d["datum_id"], seq_num=n)]
-    assert pairs == expected
+    assert pairs == [own_frames(pair, datum_kwargs) for pair in expected]
+
+
+def own_frames(pair: Any, said_by: str | None) -> Any:
+    """A document of theirs with the frames that the handlers of the specs read.
+
+    There, a `frame` is the last of several for one event, and files count on after earlier ones;
+    a dropped frame is one of the next event. Here, it is one frame, and its number is that in its
+    own file. So is that of a datum which does not say it: the first of a file is frame 0.
+    """
+    name, doc = pair
+    if name == "stream_datum" and said_by != "point_number":
+        number = doc["uid"].partition("/")[2]
+        row = int(number) if said_by else [0, 1, 4].index(int(number))
+        doc["indices"] = {"start": row, "stop": row + 1}
+        doc["seq_nums"] = {"start": row + 1, "stop": row + 2}
+    return name, doc
 
 
 def peer_documents(normalizer: Any, resources: list[Document], datums: list[Document]) -> Any:

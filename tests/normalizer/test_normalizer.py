@@ -60,7 +60,8 @@ DESCR = [["q", "<f8"], ["n", "<i4"]]
         (data_key("string"), "<U0"),
         # What a bare array holds, only its values can tell, unless they are elsewhere.
         (data_key("array", [2]), None),
-        (data_key("array", [2], external="FILESTORE:"), "<f8"),
+        (data_key("array", [2], external="FILESTORE:"), None),  # the files know
+        (data_key("integer", external="FILESTORE:"), None),
         (data_key("array", [2], dtype_str="<u2", external="FILESTORE:"), "<u2"),
     ],
 )

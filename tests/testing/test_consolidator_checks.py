@@ -21,6 +21,7 @@ from bluesky_tiled_writer.consolidators import (
     Patch,
     TIFFConsolidator,
 )
+from bluesky_tiled_writer.consolidators.frames import Frames
 from bluesky_tiled_writer.testing import (
     ConsolidatorCase,
     ConsolidatorTests,
@@ -130,7 +131,7 @@ class SharesItsAssets(HDF5Consolidator):
 
 class Shrinks(HDF5Consolidator):
     def consume_stream_datum(self, doc: Any) -> Patch:
-        self._num_rows = 0
+        self.frames = Frames(self.selection)
         return super().consume_stream_datum(doc)
 
 

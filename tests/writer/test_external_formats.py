@@ -246,6 +246,10 @@ def test_files_are_registered_as_bluesky_tiled_plugins_does_it(
     emit(run.docs, plugins.TiledWriter(client))
     theirs = registered(client, run.uid)
     assert own["img"][:3] == theirs["img"][:3]
+    if case in ("HDF5", "AD_HDF5"):
+        # If the file has more frames, as after a scan that was aborted, theirs cannot be read, or
+        # has more rows after it was validated.
+        assert own["img"][3]["parameters"].pop("slice") == ":6"
     for name, value in own["img"][3].items():
         assert value == theirs["img"][3][name], name
     assert own.keys() == theirs.keys()

@@ -114,7 +114,7 @@ def test_files_that_only_the_server_can_read_are_arrays(
 
 
 UNDESCRIBED = {
-    "chunks": (external(), {"chunk_shape": [0]}),
+    "chunks": (external(), {"chunk_shape": [-1]}),
     "dimensions of chunks": (external(), {"chunk_shape": [1, 1, 1, 1]}),
     "shape": (external((None, 5)), {}),  # type: ignore[arg-type]
 }
@@ -153,7 +153,7 @@ def test_files_of_an_old_resource_with_an_unknown_spec_are_bytes_with_a_note(
 TEMPLATE: Document = {"template": "img_{:03d}.tif"}
 BAD: dict[str, tuple[str, Document | None, Document, str]] = {
     "no dataset": (HDF5, external(), {}, "which dataset"),
-    "chunk of size 0": (HDF5, external(), {**DATASET, "chunk_shape": [0]}, "chunk_shape is"),
+    "chunk of size -1": (HDF5, external(), {**DATASET, "chunk_shape": [-1]}, "chunk_shape is"),
     "chunk of too many dimensions": (
         HDF5,
         external(),
@@ -163,7 +163,12 @@ BAD: dict[str, tuple[str, Document | None, Document, str]] = {
     "no template": (TIFF, external(), {}, "no template"),
     "template without a number": (TIFF, external(), {"template": "a.tif"}, "no number"),
     "template that cannot be filled in": (TIFF, external(), {"template": "{a}"}, "cannot be made"),
-    "TIFF, chunk of size 0": (TIFF, external(), {**TEMPLATE, "chunk_shape": [0]}, "chunk_shape is"),
+    "TIFF, chunk of size -1": (
+        TIFF,
+        external(),
+        {**TEMPLATE, "chunk_shape": [-1]},
+        "chunk_shape is",
+    ),
     "a key that is not declared": (HDF5, None, DATASET, "no such data key"),
     "an unknown type of a key that is not declared": (RAW, None, {}, "no such data key"),
 }

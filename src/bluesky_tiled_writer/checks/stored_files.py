@@ -7,11 +7,10 @@ a sequence, only the first and the last file.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlparse
 
+from tiled.ndslice import NDSlice
 from tiled.structures.array import ArrayStructure
 from tiled.structures.data_source import DataSource
 from tiled.utils import path_from_uri
@@ -21,6 +20,7 @@ from bluesky_tiled_writer.consolidators import (
     JPEGConsolidator,
     NPYConsolidator,
     TIFFConsolidator,
+    is_visible,
 )
 
 MAX_OPENED = 100
@@ -50,7 +50,7 @@ def file_problems(source: DataSource[Any], registered: ArrayStructure | None) ->
         does not see them, or Tiled itself does not read their type.
     """
     uris = [asset.data_uri for asset in sorted(source.assets, key=lambda asset: asset.num or 0)]
-    here = [uri for uri in uris if _is_visible(uri)]
+    here = [uri for uri in uris if is_visible(uri)]
     if missing := [uri for uri in here if not path_from_uri(uri).exists()]:
         return [f"{len(missing)} of its {len(uris)} files are missing: {_some(missing)}."]
     if registered is None or not uris or len(here) < len(uris):
@@ -64,14 +64,6 @@ def file_problems(source: DataSource[Any], registered: ArrayStructure | None) ->
     return None if opened is None else [*_differences(opened, uris, registered)]
 
 
-def _is_visible(uri: str) -> bool:
-    """Return True if this computer has the directory of a file: the server may have other disks."""
-    parsed = urlparse(uri)
-    if parsed.scheme != "file" or parsed.netloc not in ("", "localhost"):
-        return False
-    return os.access(path_from_uri(uri).parent, os.X_OK)
-
-
 class _Opened:
     """The structures of the files that were opened.
 
@@ -83,13 +75,23 @@ class _Opened:
         The structure of the first file.
     rows : int or None
         Rows of all files; None if not all were opened.
+    part : slice
+        Those that are served.
     frames : bool
         True if `rows` counts files of a sequence, each a frame: one or several make a row of the
         array, or one file several rows.
     """
 
-    def __init__(self, each: dict[str, ArrayStructure], rows: int | None, *, frames: bool) -> None:
+    def __init__(
+        self,
+        each: dict[str, ArrayStructure],
+        rows: int | None,
+        part: slice = slice(None),
+        *,
+        frames: bool,
+    ) -> None:
         self.each = each
+        self.part = part
         self.first = next(iter(each.values()))
         self.rows = rows
         self.frames = frames
@@ -107,6 +109,7 @@ def _open(source: DataSource[Any], uris: Sequence[str]) -> _Opened | None:
     if source.mimetype not in _DATASETS:
         return None
     adapter = ADAPTERS[source.mimetype]
+    part, parameters = _without_rows(parameters)
     if parameters.get("slice") or parameters.get("squeeze"):  # these apply to all files together
         groups = [uris] if len(uris) <= MAX_OPENED else []
     elif len(uris) <= MAX_OPENED:
@@ -121,7 +124,24 @@ def _open(source: DataSource[Any], uris: Sequence[str]) -> _Opened | None:
             raise ValueError(f"{parameters.get('dataset')!r} is no dataset, but a group")
     complete = len(uris) <= MAX_OPENED
     rows = sum(structure.shape[0] for structure in each.values()) if complete else None
-    return _Opened(each, rows, frames=False)
+    return _Opened(each, rows, part, frames=False)
+
+
+def _without_rows(parameters: Mapping[str, Any]) -> tuple[slice, dict[str, Any]]:
+    """Return the rows that a slice selects, and parameters to read all rows.
+
+    A dimension that is squeezed out has the size 1, and does not count here.
+    """
+    try:
+        first, *others = NDSlice.from_numpy_str(str(parameters.get("slice") or ":"))
+    except ValueError:
+        return slice(None), dict(parameters)
+    if not isinstance(first, slice):
+        return slice(None), dict(parameters)
+    left = {key: value for key, value in parameters.items() if key not in ("slice", "squeeze")}
+    if others:
+        left["slice"] = NDSlice(slice(None), *others).to_numpy_str()
+    return first, left
 
 
 def _differences(opened: _Opened, uris: Sequence[str], registered: ArrayStructure) -> Iterator[str]:
@@ -145,9 +165,10 @@ def _differences(opened: _Opened, uris: Sequence[str], registered: ArrayStructur
         )
         return
     declared_rows = math.prod(registered.shape) // (math.prod(frame) or 1)
-    if rows is not None and rows < declared_rows:
+    served = None if rows is None else len(range(*opened.part.indices(rows)))
+    if served is not None and served < declared_rows:
         yield (
-            f"it is registered with {declared_rows} rows, but its files hold {rows} only"
+            f"it is registered with {declared_rows} rows, but its files hold {served} only"
             f" ({_some(uris)})."
         )
     elif rows is not None and rows > declared_rows:

@@ -13,7 +13,13 @@ from tiled.client.utils import handle_error
 from tiled.structures.data_source import Management
 from tiled.utils import APACHE_ARROW_FILE_MIME_TYPE
 
-from bluesky_tiled_writer.consolidators import counts, shape_of_datum
+from bluesky_tiled_writer.consolidators import (
+    EVENT_ROWS,
+    CSVConsolidator,
+    counts,
+    ranges_in_words,
+    shape_of_datum,
+)
 from bluesky_tiled_writer.errors import StorageError, mapped_errors
 from bluesky_tiled_writer.schema import read_arrow_file
 
@@ -80,7 +86,8 @@ def validate_run(run: BaseClient) -> list[Problem]:
     """Find the problems of a stored run, without changing anything in it.
 
     For each external key: files that are missing; shape, chunks, data type or names of dimensions
-    that are registered otherwise than the files have them. For each stream: nodes with more or
+    that are registered otherwise than the files have them; frames that are not those of the events,
+    or that no event has. For each stream: nodes with more or
     fewer rows than there were events.
 
     Parameters
@@ -100,7 +107,8 @@ def validate_run(run: BaseClient) -> list[Problem]:
 
     Notes
     -----
-    The time does not grow with the size of the data. Of each table, one column is read. If this
+    The time does not grow with the size of the data, except that of text files. Of each table, and
+    of text files, one column is read. If this
     computer sees the directory of a detector's files, they are opened, which reads their headers
     (of a sequence, the first and the last file), and the server is asked for the last element of
     the array. Otherwise, or if Tiled has no adapter for their type, the server is asked for the
@@ -146,7 +154,19 @@ def _key_problems(node: Any, data_key: Mapping[str, Any]) -> list[str]:
         return compared or []
     # After an error of its own the server may close the connection: if the files tell, do not ask.
     found = compared or _reading_problems(node, structure, both_ends=compared is None)
-    return found + _dims_problems(structure, data_key)
+    if not found and sources[0].mimetype in CSVConsolidator.supported_mimetypes:
+        found = _column_problems(node, structure)
+    return found + _frame_problems(node.metadata) + _dims_problems(structure, data_key)
+
+
+def _frame_problems(metadata: Mapping[str, Any]) -> list[str]:
+    """Return what the writer noted of frames that Tiled cannot serve as the events have them."""
+    if (ranges := metadata.get(EVENT_ROWS)) is None:
+        return []
+    return [
+        "its rows are not the frames of the events: these are its rows"
+        f" {ranges_in_words(ranges)}, in this order (see {EVENT_ROWS!r} in its metadata)."
+    ]
 
 
 def _reading_problems(node: Any, structure: Any, *, both_ends: bool) -> list[str]:
@@ -173,6 +193,24 @@ def _reading_problems(node: Any, structure: Any, *, both_ends: bool) -> list[str
                 f"an element of its {place} row has {len(answer)} bytes, but its data type"
                 f" {structure.data_type.to_numpy_dtype().str} has {size}."
             ]
+    return []
+
+
+def _column_problems(node: Any, structure: Any) -> list[str]:
+    """Read a column of text files, which Tiled can only read as a whole."""
+    if 0 in structure.shape:
+        return []
+    shape = (structure.shape[0], *(1 for _ in structure.shape[1:]))
+    try:
+        _get(
+            node,
+            "full",
+            "application/octet-stream",
+            slice=",".join([":", *("0:1" for _ in shape[1:])]),
+            expected_shape=",".join(map(str, shape)),
+        )
+    except StorageError as error:
+        return [f"it cannot be read, perhaps since its files have more or fewer rows: {error}"]
     return []
 
 
@@ -233,7 +271,7 @@ def _row_problems(
 def _rows(node: Any, data_key: Mapping[str, Any]) -> int | None:
     """Return the number of rows of an array; None if its data key does not tell what a row is."""
     shape = getattr(node.structure(), "shape", None)
-    if not shape:
+    if not shape or EVENT_ROWS in node.metadata:  # which is a problem of its own
         return None
     if node.data_sources()[0].management != Management.external:
         return int(shape[0])

@@ -8,6 +8,7 @@ opens no file.
 
     ExternalFiles      files.py           the files of a key: base of all (numbered.py: templates)
     ConsolidatorBase   base.py            rows in files as one array (shapes.py, row_map.py)
+    Frames             frames.py          which frames of which file the rows are
     HDF5, CSV          hdf5.py, csv.py    several rows a file
     TIFF, JPEG, NPY    image_sequence.py, npy.py    a file or more a row
     BytesConsolidator  opaque.py          files that are not opened by Tiled either
@@ -30,22 +31,25 @@ it in `CONSOLIDATOR_REGISTRY` under its MIME type::
 from .base import ConsolidatorBase
 from .csv import CSVConsolidator
 from .files import ExternalFiles, Patch
+from .frames import EVENT_ROWS, Frames, Selection, ranges_in_words
 from .hdf5 import HDF5Consolidator, MultipartHDF5Consolidator
 from .image_sequence import JPEGConsolidator, MultipartRelatedConsolidator, TIFFConsolidator
 from .mimetypes import mimetypes_by_spec
 from .npy import NPYConsolidator
 from .opaque import BytesConsolidator
-from .opening import open_data_source
+from .opening import data_type_in_files, is_visible, open_data_source
 from .path_map import PathMap, file_uri, is_windows_path
 from .registry import CONSOLIDATOR_REGISTRY, consolidator_factory, opaque_consolidator
-from .shapes import counts, shape_of_datum
+from .shapes import count, counts, shape_of_datum
 
 __all__ = [
     "CONSOLIDATOR_REGISTRY",
+    "EVENT_ROWS",
     "BytesConsolidator",
     "CSVConsolidator",
     "ConsolidatorBase",
     "ExternalFiles",
+    "Frames",
     "HDF5Consolidator",
     "JPEGConsolidator",
     "MultipartHDF5Consolidator",
@@ -53,13 +57,18 @@ __all__ = [
     "NPYConsolidator",
     "Patch",
     "PathMap",
+    "Selection",
     "TIFFConsolidator",
     "consolidator_factory",
+    "count",
     "counts",
+    "data_type_in_files",
     "file_uri",
+    "is_visible",
     "is_windows_path",
     "mimetypes_by_spec",
     "opaque_consolidator",
     "open_data_source",
+    "ranges_in_words",
     "shape_of_datum",
 ]

@@ -10,11 +10,14 @@ from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource, Management
 
 from .files import ExternalFiles, Patch, StreamDocument, text_field
+from .frames import Frames, Selection
 from .opening import open_data_source
 from .row_map import RowMap
-from .shapes import counts, data_type, pieces, shape_of_datum
+from .shapes import count, counts, data_type, pieces, shape_of_datum
 
 JoinMethod = Literal["stack", "concat"]
+
+_USUAL_TYPES = {"integer": "<i8", "boolean": "|b1"}
 
 
 class ConsolidatorBase(ExternalFiles):
@@ -40,13 +43,18 @@ class ConsolidatorBase(ExternalFiles):
     datum_shape : tuple of int
         Shape of the data of one index.
     chunk_shape : tuple of int
-        Sizes of the chunks of the whole array along its first dimensions; others are not chunked.
+        Sizes of the chunks of the whole array along its first dimensions; others are not chunked,
+        nor are those of size 0.
     data_type : BuiltinDtype or StructDtype
-        Type of the elements; float64 where the descriptor does not say.
+        Type of the elements; that of its JSON type where the descriptor does not say more.
     dims : tuple of str
         Names of the dimensions, if the descriptor has any.
     orig_chunks : tuple of tuple of int, optional
         Chunks of the files, where they differ from those of the array.
+    frames : Frames
+        Which frames of which file the rows are.
+    type_declared : bool
+        True if the descriptor gives the type of the elements.
 
     Raises
     ------
@@ -58,6 +66,8 @@ class ConsolidatorBase(ExternalFiles):
     supported_mimetypes = {"application/octet-stream"}  # noqa: RUF012 - ClassVar in the base
     join_method: JoinMethod = "stack"
     join_chunks: bool = True
+    selection: Selection = Selection.NOTHING
+    """Which frames the adapter in Tiled can leave out, repeat or reorder."""
 
     def __init__(self, stream_resource: StreamDocument, descriptor: StreamDocument) -> None:
         super().__init__(stream_resource)
@@ -73,7 +83,8 @@ class ConsolidatorBase(ExternalFiles):
         self.datum_shape = self._datum_shape(data_key)
         self.chunk_shape = self._chunk_shape()
         try:
-            self.data_type = data_type(data_key.get("dtype_numpy"))
+            self.type_declared = bool(data_key.get("dtype_numpy"))
+            self.data_type = data_type(data_key.get("dtype_numpy") or _usual_type(data_key))
         except (TypeError, ValueError) as error:
             raise self._invalid(
                 f"Tiled cannot serve the type {data_key.get('dtype_numpy')!r} ({error})",
@@ -84,7 +95,11 @@ class ConsolidatorBase(ExternalFiles):
         self.dims: tuple[str, ...] = tuple(dims) if isinstance(dims, list | tuple) else ()
         if self.dims and self.join_method == "stack":
             self.dims = ("time", *self.dims)
-        self._num_rows = 0  # with those that no sequence number stands for
+        self.frames = Frames(self._selection())
+        self._files: dict[str, int] = {self.uri: 0}  # by URI, in the order of their data
+        self._uri_of: dict[Any, str] = {self._sres_uid: self.uri}  # by uid of the StreamResource
+        self._first_indices: dict[Any, int] = {self._sres_uid: 0}  # that of frame 0, likewise
+        self._skipped = 0
         self._seqnums_to_indices_map = RowMap()
 
     @classmethod
@@ -115,13 +130,53 @@ class ConsolidatorBase(ExternalFiles):
         InvalidDocument
             If its indices or sequence numbers are not ranges.
         """
+        start, stop = self._frames_of_events(doc)
+        first, _ = self._range(doc, "seq_nums")
+        rows = self.shape[0]
+        self._locate(doc.get("stream_resource"), start, stop - start)
+        self._skipped += self._range(doc, "indices")[1] - stop
+        self._seqnums_to_indices_map.add(first, start, stop - start)
+        shape = self.shape
+        return Patch(
+            shape=(max(shape[0] - rows, 0), *shape[1:]),
+            offset=(min(rows, shape[0]), *(0 for _ in shape[1:])),
+        )
+
+    def _frames_of_events(self, doc: StreamDocument) -> tuple[int, int]:
+        """Return the indices of a StreamDatum without those that belong to no event.
+
+        Test frames have indices, but no sequence numbers. A StreamDatum that a device left to
+        the RunEngine to number, which did not, has 0 and 0: all of its frames count.
+        """
         start, stop = self._range(doc, "indices")
         first, last = self._range(doc, "seq_nums")
-        rows = self.shape[0]
-        self._num_rows += stop - start
-        self._seqnums_to_indices_map.add(first, start, min(stop - start, last - first))
-        shape = self.shape
-        return Patch(shape=(shape[0] - rows, *shape[1:]), offset=(rows, *(0 for _ in shape[1:])))
+        return start, stop if first == last == 0 else min(stop, start + last - first)
+
+    def _locate(self, uid: Any, start: int, length: int) -> None:
+        """Find the file that a StreamDatum is about, and which of its frames."""
+        if uid not in self._uri_of:
+            uid = self._sres_uid
+        file = self._files[self._uri_of[uid]]
+        if uid not in self._first_indices and length:
+            self._first_indices[uid] = self._first_index(file, start)
+        index = start - self._first_indices.get(uid, 0)
+        self.frames.add(file, index, length, solid=self._rows_per_index() > 1)
+
+    def _first_index(self, file: int, start: int) -> int:
+        """Return the index that stands for frame 0 of a file, by the first that refers to it.
+
+        Indices count from 0 in each file, unless they go on where those of earlier files end.
+        Those of old Resources always count from 0.
+        """
+        counted_on = not self.frames.length(file) and start == self.frames.total
+        return start if counted_on and not self._sres_parameters.get("spec") else 0
+
+    def _take_over(self, stream_resource: StreamDocument) -> None:
+        super()._take_over(stream_resource)
+        self._files.setdefault(self.uri, len(self._files))
+        if self._uri_of.get(self._sres_uid) != self.uri:
+            self._uri_of[self._sres_uid] = self.uri
+            self._first_indices.pop(self._sres_uid, None)
 
     def update_from_stream_resource(self, stream_resource: StreamDocument) -> None:
         """Continue with the files of another StreamResource of the same key.
@@ -142,9 +197,10 @@ class ConsolidatorBase(ExternalFiles):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the array so far; its first dimension grows with each datum."""
+        rows = self.frames.rows
         if self.join_method == "concat" and self.datum_shape:
-            return (self._num_rows * self.datum_shape[0], *self.datum_shape[1:])
-        return (self._num_rows, *self.datum_shape)
+            return (rows * self.datum_shape[0], *self.datum_shape[1:])
+        return (rows, *self.datum_shape)
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
@@ -162,15 +218,21 @@ class ConsolidatorBase(ExternalFiles):
                 f"its chunk_shape {self.chunk_shape} has more dimensions than the array, {shape}",
                 hint="The first size counts rows, the others follow the shape of the data key.",
             )
+        sizes = [size or whole for size, whole in zip(self.chunk_shape, shape, strict=False)]
         chunks = [
-            *map(pieces, shape[:chunked], self.chunk_shape),
+            *map(pieces, shape[:chunked], sizes),
             *((size,) for size in shape[chunked:]),
         ]
         separate = self.join_method == "concat" and not self.join_chunks
         if separate and chunked and self.datum_shape:
-            once = pieces(self.datum_shape[0], self.chunk_shape[0])
-            chunks[0] = once * self._num_rows or (0,)
+            once = pieces(self.datum_shape[0], self.chunk_shape[0] or self.datum_shape[0])
+            chunks[0] = once * self.frames.rows or (0,)
         return tuple(chunks)
+
+    @property
+    def _num_rows(self) -> int:
+        """The number of indices so far, with those that no sequence number stands for."""
+        return self.frames.count + self._skipped
 
     @property
     def has_skips(self) -> bool:
@@ -242,12 +304,13 @@ class ConsolidatorBase(ExternalFiles):
             ) from None
         multiplier = self._sres_parameters.get("multiplier")
         if multiplier:
-            if not isinstance(multiplier, int) or multiplier < 1:
+            frames = count(multiplier)
+            if frames is None or frames < 1:
                 raise self._invalid(
                     f"its multiplier (frame_per_point) is {multiplier!r}",
                     hint="It must be an integer of at least 1.",
                 )
-            self.metadata["frame_per_point"] = multiplier
+            multiplier = self.metadata["frame_per_point"] = frames
         return shape_of_datum(declared, multiplier, stacked=self.join_method == "stack")
 
     def _chunk_shape(self) -> tuple[int, ...]:
@@ -255,10 +318,40 @@ class ConsolidatorBase(ExternalFiles):
         try:
             sizes = counts(value)
         except TypeError:
-            sizes = (0,)
-        if any(size < 1 for size in sizes):
+            sizes = (-1,)
+        if any(size < 0 for size in sizes):
             raise self._invalid(
                 f"its chunk_shape is {value!r}",
-                hint="Every size of a chunk must be an integer and at least 1.",
+                hint="Every size of a chunk must be an integer, or 0 if it is not chunked.",
             )
         return sizes
+
+    def _selection(self) -> Selection:
+        """Return what the adapter can do: a class whose datums bring files has one for each row."""
+        brings_files = type(self).consume_stream_datum is not ConsolidatorBase.consume_stream_datum
+        if self.selection is Selection.NOTHING and brings_files:
+            return Selection.ANY
+        return self.selection
+
+    def _rows_per_index(self) -> int:
+        """Return how many rows of the files stand for one index.
+
+        Files have a row for each index, or they have the frames of all indices one after another.
+        The chunks tell, which have as many dimensions as the files; else the documents suggest it.
+        """
+        shape, chunked = self.datum_shape, len(self.chunk_shape)
+        if not shape or shape[0] == 1:
+            return 1
+        if self.join_method == "concat":
+            return shape[0]
+        if chunked == len(shape) + 1:
+            return 1
+        images = len(shape) > 2 and shape[-1] > 4  # a smaller one is for colors
+        if self.metadata.get("frame_per_point") == shape[0] or chunked == len(shape) > 1 or images:
+            return shape[0]
+        return 1
+
+
+def _usual_type(data_key: StreamDocument) -> str:
+    dtype = data_key.get("dtype")
+    return _USUAL_TYPES.get(dtype, "<f8") if isinstance(dtype, str) else "<f8"

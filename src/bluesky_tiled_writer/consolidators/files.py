@@ -11,6 +11,8 @@ from tiled.structures.data_source import Asset
 
 from bluesky_tiled_writer.errors import InvalidDocument
 
+from .shapes import count
+
 StreamDocument = Mapping[str, Any]
 """A StreamResource, a StreamDatum or a descriptor; consolidators do not change it."""
 
@@ -71,6 +73,8 @@ class ExternalFiles:
         self.metadata: dict[str, Any] = {}
         self.notes: list[str] = []
         self._uris: set[str] = set()
+        self._times: dict[str, int] = {}  # that a file was added again
+        self._unreadable = False
         self._sres_parameters: dict[str, Any] = parameters_of(stream_resource)
         if spec := self._sres_parameters.get("spec"):
             self.metadata["spec"] = spec
@@ -107,12 +111,27 @@ class ExternalFiles:
         self._sres_uid = stream_resource.get("uid")
         self._sres_parameters = parameters_of(stream_resource)
 
-    def _add_asset(self, uri: str) -> bool:
-        """Add a file, and return True; False for one that is there: Tiled takes each only once."""
+    def _add_asset(self, uri: str, *, again: bool = False) -> bool:
+        """Add a file, and return True; False for one that is there: Tiled takes each only once.
+
+        With `again`, a file that is there is added once more, its URI written differently.
+        """
         if len(self._uris) != len(self.assets):  # a subclass has changed the list
             self._uris = {asset.data_uri for asset in self.assets}
+            self._times.clear()
         if uri in self._uris:
-            return False
+            if not again or "/" not in uri.partition("://")[2]:
+                return False
+            plain = uri
+            while uri in self._uris:
+                self._times[plain] = self._times.get(plain, 0) + 1
+                uri = _written_differently(plain, self._times[plain])
+        if not self._unreadable and any(mark in uri for mark in "?#"):
+            self._unreadable = True
+            self.notes.append(
+                f"{subject(self.data_key, self._sres_uid)}: Tiled cannot read {uri}, since it"
+                " takes what follows a ? or # for no part of the name of a file."
+            )
         self._uris.add(uri)
         self.assets.append(
             Asset(
@@ -127,10 +146,10 @@ class ExternalFiles:
     def _range(self, doc: StreamDocument, name: str) -> tuple[int, int]:
         """Return start and (exclusive) stop of the `indices` or `seq_nums` of a StreamDatum."""
         try:
-            start, stop = operator.index(doc[name]["start"]), operator.index(doc[name]["stop"])
+            start, stop = count(doc[name]["start"]), count(doc[name]["stop"])
         except (KeyError, TypeError):
-            start, stop = 0, -1
-        if not 0 <= start <= stop:
+            start = stop = None
+        if start is None or stop is None or not 0 <= start <= stop:
             raise self._invalid(
                 f"the stream datum {doc.get('uid')!r} has the {name} {doc.get(name)!r}",
                 hint="They must be a start and a stop, which are integers and in this order.",
@@ -141,6 +160,17 @@ class ExternalFiles:
         return InvalidDocument(
             f"{subject(self.data_key, uid or self._sres_uid)}: {what}.", hint=hint
         )
+
+
+def _written_differently(uri: str, number: int) -> str:
+    """Return another URI of the same file, a different one for each number.
+
+    The digits of the number, in base 2, become segments that a path does not need: a dot, or
+    nothing.
+    """
+    directory, _, name = uri.rpartition("/")
+    segments = "".join("/." if digit == "1" else "/" for digit in f"{number:b}")
+    return f"{directory}{segments}/{name}"
 
 
 def text_field(stream_resource: StreamDocument, name: str) -> str:

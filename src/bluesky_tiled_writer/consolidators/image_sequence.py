@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tiled.structures.data_source import DataSource
 
 from .base import ConsolidatorBase
 from .files import Patch, StreamDocument, parameters_of
+from .frames import Selection
 from .numbered import NumberedFiles
+from .shapes import count
 
 
 class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
@@ -27,13 +31,16 @@ class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
         Files for each index.
     """
 
+    selection = Selection.ANY
+    _takes_files_again = True
+
     def __init__(self, stream_resource: StreamDocument, descriptor: StreamDocument) -> None:
         super().__init__(stream_resource, descriptor)
         self.assets.clear()  # datums name the files
         self.chunk_shape = self.chunk_shape or (1,)
-        if self.join_method == "concat" and self._frames % self.chunk_shape[0]:
+        if self.join_method == "concat" and self._frames % (size := self._chunk_of_frames):
             self.notes.append(
-                f"External key {self.data_key!r}: {self.chunk_shape[0]} frames a file do not"
+                f"External key {self.data_key!r}: {size} frames a file do not"
                 f" divide the {self._frames} frames of a datum; taken as one file a datum."
             )
             self.chunk_shape = (self._frames,)
@@ -42,10 +49,14 @@ class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
 
     def consume_stream_datum(self, doc: StreamDocument) -> Patch:
         """Account for the rows of a StreamDatum, and register its files."""
-        start, stop = self._range(doc, "indices")
+        start, stop = self._frames_of_events(doc)
         patch = super().consume_stream_datum(doc)
         self._add_files(doc, start * self.files_per_datum, stop * self.files_per_datum)
         return patch
+
+    def _locate(self, uid: Any, start: int, length: int) -> None:
+        """Count the frames: whichever files they are in, those are registered in their order."""
+        self.frames.add(0, start, length)
 
     def update_from_stream_resource(self, stream_resource: StreamDocument) -> None:
         """Continue with the files of another StreamResource of the same key.
@@ -71,28 +82,34 @@ class MultipartRelatedConsolidator(NumberedFiles, ConsolidatorBase):
         """The number of frames in each datum."""
         return self.datum_shape[0] if self.datum_shape else 1
 
+    @property
+    def _chunk_of_frames(self) -> int:
+        return self.chunk_shape[0] or self._frames
+
     def _files_per_datum(self, stream_resource: StreamDocument) -> int:
         stated = parameters_of(stream_resource).get("files_per_datum")
-        if stated and (not isinstance(stated, int) or stated < 1):
+        files = count(stated) if stated else None
+        if stated and (files is None or files < 1):
             raise self._invalid(
                 f"its files_per_datum is {stated!r}",
                 hint="It must be an integer of at least 1.",
                 uid=stream_resource.get("uid"),
             )
-        return stated or max(self._frames // self._frames_per_file(), 1)
+        return files or max(self._frames // self._frames_per_file(), 1)
 
     def _frames_per_file(self) -> int:
         if not self.datum_shape:
             return 1
         if stated := self._sres_parameters.get("files_per_datum"):
-            return max(self._frames // int(stated), 1)
+            return max(self._frames // (count(stated) or 1), 1)
         if self.join_method == "concat":
-            return self.chunk_shape[0]
+            return self._chunk_of_frames
         if self.metadata.get("frame_per_point"):
             return 1
         chunk, datum = self.chunk_shape, self.datum_shape
         of_frames = len(chunk) == len(datum) > 1 and chunk[1:] == datum[1:]
-        return chunk[0] if of_frames and self._frames % chunk[0] == 0 else self._frames
+        size = self._chunk_of_frames
+        return size if of_frames and self._frames % size == 0 else self._frames
 
     def _file_chunks(self) -> tuple[tuple[int, ...], ...] | None:
         """Return the chunks of the files, one after another, if Tiled puts several into one row."""

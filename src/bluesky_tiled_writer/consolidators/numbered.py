@@ -74,20 +74,20 @@ def _has_number(template: str) -> bool:
 
 @dataclass
 class _Series:
-    """The files of one StreamResource: their names, and the index of number 0."""
+    """The files of one StreamResource: their names, the index of number 0, and how many."""
 
     uri: str
     template: str
     numbered: bool
-    offset: int
-    begun: bool = False
+    offset: int | None = None
+    length: int = 0
 
 
 class NumberedFiles(ExternalFiles):
     """Files named by a template, one or more for each index.
 
-    Numbers begin with 0 in each new series. Its first datum shows whether the indices of a later
-    StreamResource continue those of the earlier files, or begin with 0 again.
+    Numbers begin with 0 in each new series. So do indices, unless the first datum of a later
+    StreamResource goes on exactly where those of the earlier files end.
 
     Attributes
     ----------
@@ -95,12 +95,14 @@ class NumberedFiles(ExternalFiles):
         The current template, to be filled in by `str.format`; empty if there is none.
     """
 
+    _takes_files_again = False
+
     def __init__(self, stream_resource: StreamDocument, *args: Any) -> None:
         super().__init__(stream_resource, *args)
         self.template = ""
         self._indx_offset = 0
         self._repeated = False
-        self._current = _Series(self.uri, "", numbered=False, offset=0)
+        self._current = _Series(self.uri, "", numbered=False)
         self._series: dict[Any, _Series] = {}
         self._by_names: dict[tuple[str, str], _Series] = {}
 
@@ -140,7 +142,7 @@ class NumberedFiles(ExternalFiles):
             )
         # The same names again (a resource that two descriptors use) are the same files.
         known = self._by_names.get((uri, template))
-        return known or _Series(uri, template, numbered, offset=len(self.assets))
+        return known or _Series(uri, template, numbered)
 
     def _begin(self, series: _Series) -> None:
         """Continue with the files of the current StreamResource."""
@@ -150,17 +152,18 @@ class NumberedFiles(ExternalFiles):
 
     def _select(self, series: _Series) -> None:
         self._current = series
-        self.uri, self.template, self._indx_offset = series.uri, series.template, series.offset
+        self.uri, self.template, self._indx_offset = series.uri, series.template, series.offset or 0
 
     def _add_files(self, doc: StreamDocument, first: int, last: int) -> None:
         """Add the files with indices from `first` to `last`, exclusive."""
         if first == last:
             return
         series = self._series.get(doc.get("stream_resource"), self._current)
-        if not series.begun:
-            series.begun = True
-            if first < series.offset:  # counts from 0 again
-                series.offset = 0
+        if series.offset is None:
+            counted = sum(known.length for known in self._by_names.values())
+            is_old = bool(self._sres_parameters.get("spec"))  # those count from 0 in each series
+            series.offset = first if first == counted and not is_old else 0
+        series.length = max(series.length, last - series.offset)
         self._select(series)
         if not series.numbered:
             self._add_asset(self.get_datum_uri(first))
@@ -168,7 +171,7 @@ class NumberedFiles(ExternalFiles):
         repeated = ""
         for index in range(first, last):
             uri = self.get_datum_uri(index)
-            if not self._add_asset(uri):
+            if not self._add_asset(uri, again=self._takes_files_again):
                 repeated = repeated or uri
         if repeated and not self._repeated:
             self._repeated = True

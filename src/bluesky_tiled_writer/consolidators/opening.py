@@ -1,10 +1,14 @@
-"""Files opened as a Tiled server would open them; never while a run is written."""
+"""Files opened as a Tiled server would open them; never before a run stops."""
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
+from urllib.parse import urlparse
 
+from tiled.structures.array import ArrayStructure
 from tiled.structures.data_source import DataSource
+from tiled.utils import path_from_uri
 
 
 class _Node(NamedTuple):
@@ -36,3 +40,34 @@ def open_data_source(source: DataSource, adapter_class: Any = None) -> Any:
     if adapter_class is None:
         raise ValueError(f"Tiled has no adapter for {source.mimetype!r}: pass adapter_class.")
     return adapter_class.from_catalog(source, _Node({}, []), **source.parameters)
+
+
+def is_visible(uri: str) -> bool:
+    """Return True if this computer has the directory of a file: the server may have other disks."""
+    parsed = urlparse(uri)
+    if parsed.scheme != "file" or parsed.netloc not in ("", "localhost"):
+        return False
+    return os.access(path_from_uri(uri).parent, os.X_OK)
+
+
+def data_type_in_files(source: DataSource) -> Any:
+    """Return the type of the elements in the first file of a data source.
+
+    Returns
+    -------
+    BuiltinDtype or StructDtype or None
+        None if this computer cannot read the file, or its type.
+    """
+    from tiled.mimetypes import DEFAULT_ADAPTERS_BY_MIMETYPE
+
+    adapter = DEFAULT_ADAPTERS_BY_MIMETYPE.get(source.mimetype)
+    uris = [asset.data_uri for asset in source.assets[:1] if is_visible(asset.data_uri)]
+    if adapter is None or not uris:
+        return None
+    wanted = ("dataset", "swmr", "locking")
+    options = {key: value for key, value in source.parameters.items() if key in wanted}
+    try:
+        structure = adapter.from_uris(*uris, **options).structure()
+    except Exception:  # adapters raise whatever the library for the format does
+        return None
+    return structure.data_type if isinstance(structure, ArrayStructure) else None

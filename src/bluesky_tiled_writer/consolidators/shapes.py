@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tiled.structures.array import BuiltinDtype, StructDtype
@@ -18,6 +18,19 @@ def pieces(total: int, size: int) -> tuple[int, ...]:
     return (size,) * whole + ((rest,) if rest else ())
 
 
+def count(value: Any) -> int | None:
+    """Return a number of things as an integer; None if it is no whole number.
+
+    Numpy's integers and floats such as 1.0 will do, as devices and JSON have them.
+    """
+    if isinstance(value, float | np.floating):
+        return int(value) if float(value).is_integer() else None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
 def counts(values: Any) -> tuple[int, ...]:
     """Return a shape as integers.
 
@@ -28,7 +41,10 @@ def counts(values: Any) -> tuple[int, ...]:
     """
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{values!r} is not a shape")
-    return tuple(operator.index(value) for value in values)
+    sizes = tuple(map(count, values))
+    if None in sizes:
+        raise TypeError(f"{values!r} has a size that is no whole number")
+    return cast("tuple[int, ...]", sizes)
 
 
 def shape_of_datum(

@@ -224,6 +224,8 @@ class TaskExecutor:
         self._register([key for stream in streams for key in stream.external])
         for stream in streams:
             for key in stream.external:
+                if (correction := key.type_step()) is not None:
+                    self._sink.execute(correction)
                 if values := key.new_metadata():
                     update = UpdateMetadata(task.run, stream.name, values, key.node.name)
                     self._sink.execute(update)

@@ -8,13 +8,12 @@ Datum in place of its value. So the two meet in the event: only there is the dat
 from __future__ import annotations
 
 import copy
-import operator
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bluesky_tiled_writer.consolidators import mimetypes_by_spec
+from bluesky_tiled_writer.consolidators import count, mimetypes_by_spec
 from bluesky_tiled_writer.errors import InvalidDocument
 
 from .documents import Document, NamedDocument, mapping_or_empty, own_copy, text
@@ -26,6 +25,9 @@ SPEC = "_resource_spec"
 
 _NPY = "NPY_SEQ"
 """The spec of `ophyd.sim`, whose files are numbered by the `index` of the Datum."""
+
+_CHOOSING = ("channel", "column", "dataset", "filename", "path", "slice", "squeeze", "template")
+"""Arguments of a Datum that choose a part of the files, which a StreamResource does today."""
 
 _USED_DATUMS = 1000
 """Datums that are kept after an event has referred to them: another one may do so as well."""
@@ -43,43 +45,13 @@ class _Reference:
 
     def number(self, value: Any) -> int:
         """Read a number in the arguments of the Datum."""
-        try:
-            return operator.index(value)
-        except TypeError:
+        if (number := count(value)) is None:
             raise InvalidDocument(
                 f"External key {self.data_key!r} of stream {self.stream!r}: the datum_kwargs of"
                 f" {self.datum_id!r} have {value!r} where a number of frames or rows should be.",
                 hint="Mend them by a patch: patches={'datum': ...}.",
-            ) from None
-
-    def row(self) -> int:
-        """Return the row of the event, counted from 0."""
-        try:
-            return operator.index(self.seq_num) - 1
-        except TypeError:
-            raise InvalidDocument(
-                f"External key {self.data_key!r} of stream {self.stream!r}: the datum"
-                f" {self.datum_id!r} belongs to an event with the seq_num {self.seq_num!r}, so"
-                " that its row is not known.",
-                hint="A seq_num counts the events of a stream from 1.",
-            ) from None
-
-
-@dataclass
-class _Frames:
-    """How far the frames of a data key have been counted, through all of its files."""
-
-    uri: str = ""
-    carry: int = 0
-    count: int = 0
-
-    def up_to(self, frame: int, uri: str) -> tuple[int, int]:
-        """Count up to and including a frame, by its number in its file; return the range."""
-        start = self.carry + self.count
-        if self.carry + frame + 1 < start or (self.uri and uri != self.uri):
-            self.carry = start  # the next file counts its frames from 0 again
-        self.uri, self.count = uri, frame + 1
-        return start, self.carry + self.count
+            )
+        return number
 
 
 class LegacyResources:
@@ -97,8 +69,12 @@ class LegacyResources:
         self._resources: dict[Any, Document] = {}
         self._datums: dict[str, Document] = {}
         self._used: OrderedDict[str, Document] = OrderedDict()
-        self._frames: dict[tuple[str, str], _Frames] = {}
-        self._emitted: set[str] = set()
+        # Of datums that do not say which rows they are: how many, by stream, key and resource; and
+        # the row of each datum, by stream and key.
+        self._read: dict[tuple[str, str, Any], int] = {}
+        self._rows: dict[str, dict[tuple[str, str], int]] = {}
+        self._emitted: dict[str, Document] = {}
+        self._started: set[str] = set()
         self._unknown: set[str] = set()  # specs
         self._notes: list[str] = []
         # By stream and data key, in the order of the events.
@@ -260,8 +236,12 @@ class LegacyResources:
         start, stop = self._indices(reference, resource, kwargs)
         # Each descriptor and key gets a StreamResource of its own, since it lands on its own node.
         uid = f"{datum['resource']}-{reference.descriptor}-{reference.data_key}"
-        if uid not in self._emitted:
-            self._emitted.add(uid)
+        chosen = {name: str(kwargs[name]) for name in _CHOOSING if name in kwargs}
+        if self._emitted.setdefault(uid, chosen) != chosen:  # another part of the files
+            uid = f"{uid}-{'-'.join(chosen.values())}"
+        if uid not in self._started:
+            self._started.add(uid)
+            self._emitted.setdefault(uid, chosen)
             if resource["parameters"].get("spec") in self._unknown:
                 self._notes.append(_as_bytes(reference, datum["resource"], resource))
             stream_resource = copy.copy(resource)
@@ -290,12 +270,20 @@ class LegacyResources:
         if (point := kwargs.pop("point_number", None)) is not None:
             return reference.number(point), reference.number(point) + 1
         if (frame := kwargs.pop("frame", None)) is not None:
-            frames = self._frames.setdefault((reference.stream, reference.data_key), _Frames())
-            return frames.up_to(reference.number(frame), resource["uri"])
+            return reference.number(frame), reference.number(frame) + 1
         if resource["parameters"].get("spec") == _NPY and "index" in kwargs:
             return reference.number(kwargs["index"]), reference.number(kwargs["index"]) + 1
-        row = reference.row()
+        row = self._next_row(reference, resource["uid"])
         return row, row + 1
+
+    def _next_row(self, reference: _Reference, resource: Any) -> int:
+        """Return the row of a Datum that does not say it: they are in order in each Resource."""
+        where = (reference.stream, reference.data_key)
+        rows = self._rows.setdefault(reference.datum_id, {})
+        if where not in rows:
+            rows[where] = self._read.get((*where, resource), 0)
+            self._read[*where, resource] = rows[where] + 1
+        return rows[where]
 
     # -- references that wait -------------------------------------------------------------------
 
@@ -308,7 +296,8 @@ class LegacyResources:
         self._used[datum_id] = datum
         self._used.move_to_end(datum_id)
         if len(self._used) > _USED_DATUMS:
-            self._used.popitem(last=False)
+            forgotten, _ = self._used.popitem(last=False)
+            self._rows.pop(forgotten, None)
         return datum
 
     def _arrived(self) -> list[NamedDocument]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ntpath
 import posixpath
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from bluesky_tiled_writer.consolidators import file_uri, is_windows_path
 from bluesky_tiled_writer.errors import InvalidDocument
@@ -17,6 +20,9 @@ _DATASETS = {
     **dict.fromkeys(("XSP", "XSP3", "TPX_HDF5"), "/entry/instrument/detector/data"),
 }
 """Where the data are in HDF5 files of these specs, if the Resource does not say."""
+
+_ENCODED = re.compile(r"(?:%[2-7][0-9A-Fa-f](?<!%\dd)|(?:%[89A-Fa-f][0-9A-Fa-f])+)")
+"""A percent-encoded ASCII character, or several others; ``%3d`` is the number of a template."""
 
 _AREA_DETECTOR_TEMPLATE = "%s%s"
 """Begins with the path, to which areaDetector adds a slash if it has none, and the name."""
@@ -50,6 +56,7 @@ def of_today(doc: Mapping[str, Any], mimetype: str) -> Document:
         )
     if "mimetype" in doc:
         mimetype, parameters, uri = doc["mimetype"], _parameters(doc, "parameters"), doc.get("uri")
+        uri = decoded(uri) if isinstance(uri, str) else uri
         if not isinstance(uri, str):
             raise InvalidDocument(
                 f"The stream_resource {doc['uid']!r} has the uri {uri!r}.",
@@ -76,6 +83,25 @@ def of_today(doc: Mapping[str, Any], mimetype: str) -> Document:
     }
 
 
+def decoded(uri: str) -> str:
+    """Return a file URI with percent-encoded characters as they are, since Tiled decodes none.
+
+    The number of a template, such as ``%05d`` or ``%3d``, looks similar and stays. So do the
+    characters that Tiled would take for the end of the path.
+    """
+    if not uri.startswith("file:"):
+        return uri
+    return _ENCODED.sub(_decode, uri)
+
+
+def _decode(match: re.Match[str]) -> str:
+    try:
+        text = unquote(match[0], errors="strict")
+    except UnicodeDecodeError:
+        return match[0]
+    return text if text.isprintable() and not set(text) & {"?", "#"} else match[0]
+
+
 def odd_parameters(doc: Mapping[str, Any]) -> Any:
     """Return the parameters of a resource if they are no mapping; None if they are as usual."""
     value = doc.get("parameters" if "mimetype" in doc else "resource_kwargs")
@@ -97,13 +123,16 @@ def _check(doc: Mapping[str, Any]) -> None:
 
 
 def _uri(doc: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-    """Join root and path of a Resource; a slash at the end stays, since it makes a directory."""
+    """Join root and path of a Resource, as paths are joined: an absolute path needs no root.
+
+    A slash at the end stays, since it makes a directory.
+    """
     root, path = text(doc["root"]), str(doc["resource_path"])
     windows = text(doc.get("path_semantics")) == "windows" or is_windows_path(root or path)
+    join = ntpath.join if windows else posixpath.join
+    path = join(root, path) if root else path
     if windows:
-        root, path = root.replace("\\", "/"), path.replace("\\", "/")
-    if root:
-        path = posixpath.join(root + ("/" if path.startswith("/") else ""), path.lstrip("/"))
+        path = path.replace("\\", "/")
     uri = file_uri(path, windows=windows).rstrip("/")
     template = parameters.get("template")
     directory = isinstance(template, str) and template.startswith(_AREA_DETECTOR_TEMPLATE)

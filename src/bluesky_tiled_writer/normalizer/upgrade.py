@@ -44,7 +44,7 @@ def upgrade_descriptor(doc: Document) -> dict[str, str]:
         if isinstance(data_key, dict):
             if "external" in data_key and data_key["external"] is None:
                 data_key["external"] = _EXTERNAL
-            _update_data_key(data_key, _EXTERNAL_ARRAY if "external" in data_key else None)
+            _update_data_key(data_key, None)
     for device in mapping_or_empty(doc.get("configuration")).values():
         for data_key in mapping_or_empty(mapping_or_empty(device).get("data_keys")).values():
             if isinstance(data_key, dict):
@@ -99,6 +99,8 @@ def _update_data_key(data_key: Document, array_type: str | None) -> None:
     old = data_key.pop("dtype_str", None)
     dtype = text(data_key.get("dtype"))
     default = array_type if dtype == "array" else _NUMPY_TYPES.get(dtype)
+    if "external" in data_key:  # the files know
+        default = None
     given = fields or _type_string(data_key.get("dtype_numpy", old))
     if not is_blank(numpy_type := default if is_blank(given) else given):
         data_key["dtype_numpy"] = numpy_type

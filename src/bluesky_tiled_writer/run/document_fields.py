@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from bluesky_tiled_writer.consolidators import count
 from bluesky_tiled_writer.errors import InvalidDocument
 from bluesky_tiled_writer.schema import DeclaredKey, to_json
 
@@ -197,10 +198,12 @@ def read_range(doc: Mapping[str, Any], field: str) -> dict[str, int] | None:
     """Return the start and the (exclusive) stop in a field of a stream_datum, if they are that."""
     value = doc.get(field)
     try:
-        start, stop = operator.index(value["start"]), operator.index(value["stop"])  # type: ignore[index]
+        start, stop = count(value["start"]), count(value["stop"])  # type: ignore[index]
     except (KeyError, TypeError, IndexError):
         return None
-    return {"start": start, "stop": stop} if 0 <= start <= stop else None
+    if start is None or stop is None or not 0 <= start <= stop:
+        return None
+    return {"start": start, "stop": stop}
 
 
 def own_copy(doc: Mapping[str, Any]) -> dict[str, Any]:

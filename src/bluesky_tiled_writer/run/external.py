@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bluesky_tiled_writer.consolidators import (
+    EVENT_ROWS,
     BytesConsolidator,
+    Frames,
     Patch,
     consolidator_factory,
     opaque_consolidator,
@@ -18,7 +20,7 @@ from bluesky_tiled_writer.consolidators import (
 from bluesky_tiled_writer.errors import DocumentError
 from bluesky_tiled_writer.schema import DeclaredKey, to_json
 
-from .steps import Metadata, Node, RegisterAsset, UpdateAsset
+from .steps import CorrectType, Metadata, Node, RegisterAsset, UpdateAsset
 
 ORIGINAL_URIS = "original_uris"
 """Key in the metadata of a node: the URIs of its resources before `path_map` changed them."""
@@ -119,6 +121,7 @@ class ExternalKey:
         self._given_up: str | None = None
         self._metadata: dict[str, Any] | None = None  # that the node was created with
         self._notes: list[str] = []
+        self._type_found = False
 
     def must_register(self, resource: Resource) -> bool:
         """Return True if what is pending must be registered before a datum of this resource.
@@ -188,6 +191,7 @@ class ExternalKey:
             source = self._consolidator.get_data_source()
             patch = Patch.combine_patches(self._patches) if self._patches else None
             metadata = self._current_metadata()
+            metadata.pop(EVENT_ROWS, None)  # it changes until the run stops
         except Exception as error:
             self._give_up(error)
             return []
@@ -225,6 +229,15 @@ class ExternalKey:
         for resource, doc in datums:
             self.stream_datum(resource, doc)
 
+    def type_step(self) -> CorrectType | None:
+        """Decide whether the type must be looked up in the files: no descriptor gives it."""
+        if not self.registered or getattr(self._consolidator, "type_declared", True):
+            return None
+        return CorrectType(self.node, self._consolidator.get_data_source(), self._take_type)
+
+    def _take_type(self, _: Any) -> None:
+        self._type_found = True
+
     # -- metadata and notes ---------------------------------------------------------------------
 
     def new_metadata(self) -> Metadata:
@@ -243,13 +256,28 @@ class ExternalKey:
         resources = self._resources.values()
         if originals := [r.original_uri for r in resources if r.original_uri is not None]:
             metadata[ORIGINAL_URIS] = originals
+        if (frames := self._frames) is not None and not frames.exact:
+            metadata[EVENT_ROWS] = frames.of_events()
         plain, notes = to_json(metadata, f"{self.node.stream}/{self._key}")
         self._notes += notes
         return dict(plain)
 
+    @property
+    def _frames(self) -> Frames | None:
+        """The frames of the rows; None for bytes, and for a beamline's own class without them."""
+        frames = getattr(self._consolidator, "frames", None)
+        return frames if isinstance(frames, Frames) else None
+
     def notes(self) -> list[str]:
         """Return what was not registered as the documents have it, in words."""
         notes = [*self._notes, *map(str, getattr(self._consolidator, "notes", None) or ())]
+        if self.registered and self._frames is not None and (text := self._frames.deviation()):
+            notes.append(f"External key {self._key!r} of stream {self.node.stream!r}: {text}")
+        if not self._type_found and self.type_step() is not None:
+            notes.append(
+                f"External key {self._key!r} of stream {self.node.stream!r}: no descriptor gives"
+                " the type of its elements, and it could not be found out; it was guessed."
+            )
         if self._given_up is not None:
             rows = f"{self._rows} of its rows" if self._rows else "none of its rows"
             notes.append(

@@ -126,6 +126,19 @@ class UpdateAsset:
 
 
 @dataclass(frozen=True)
+class CorrectType:
+    """Register the type of the elements that the files have, where no descriptor gives it.
+
+    `found` is called with it, if it can be found out. Files are opened for that, if this computer
+    has them: so the run must have stopped.
+    """
+
+    node: Node
+    source: DataSource
+    found: Callable[[Any], None]
+
+
+@dataclass(frozen=True)
 class Rebuild:
     """Replace nodes whose form no longer fits: read them, delete them, write them anew.
 
@@ -214,6 +227,7 @@ Step = (
     | ExtendRagged
     | RegisterAsset
     | UpdateAsset
+    | CorrectType
     | Rebuild
     | Discard
     | CheckHeld

@@ -7,12 +7,26 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
+import numpy as np
+from tiled.structures.array import BuiltinDtype
 from tiled.structures.data_source import DataSource
 
+from bluesky_tiled_writer.consolidators import HDF5Consolidator, data_type_in_files
 from bluesky_tiled_writer.errors import RequestRefused, StorageUnsupported
-from bluesky_tiled_writer.run import RegisterAsset, UpdateAsset
+from bluesky_tiled_writer.run import CorrectType, RegisterAsset, UpdateAsset
 
 from .node import StoredNode
+
+_TYPES = [
+    BuiltinDtype.from_numpy_dtype(np.dtype(name))
+    for name in ("u2", "u1", "u4", "i4", "f4", "i2", "i1", "u8", "i8", "?")
+]
+"""Types of detectors' elements, the most frequent ones first."""
+
+
+def with_type(source: DataSource, kind: Any) -> DataSource:
+    """Return a data source with another type of its elements."""
+    return replace(source, structure=replace(source.structure, data_type=kind))
 
 
 class FilesNode(StoredNode):
@@ -23,7 +37,9 @@ class FilesNode(StoredNode):
         self._data_source: Any = None
         self._uris: set[str] = set()
         self._last: UpdateAsset | None = None
-        self._found_shape: tuple[int, ...] = ()  # as Tiled has it, perhaps ahead of what is sent
+        # As Tiled has them, perhaps ahead of what is sent.
+        self._found_shape: tuple[int, ...] = ()
+        self._found_parameters: Any = None
 
     def register(self, step: RegisterAsset) -> None:
         """Create the node, if it does not exist.
@@ -60,11 +76,15 @@ class FilesNode(StoredNode):
         new = [asset for asset in step.source.assets if asset.data_uri not in self._uris]
         if not new and self._covers(step.source):
             return
-        source = replace(step.source, id=self._data_source, assets=new)
         params = {}
         if step.shape is not None and step.offset is not None:
             params["patch_shape"] = ",".join(map(str, step.shape))
             params["patch_offset"] = ",".join(map(str, step.offset))
+        self._put(replace(step.source, assets=new), params)
+        self._uris.update(asset.data_uri for asset in new)
+
+    def _put(self, source: DataSource, params: Mapping[str, str]) -> None:
+        source = replace(source, id=self._data_source)
         with self.noting_uncertainty():
             self._requests.send(
                 "PUT",
@@ -73,8 +93,46 @@ class FilesNode(StoredNode):
                 json_body={"data_source": asdict(source)},
                 params=params,
             )
-        self._uris.update(asset.data_uri for asset in new)
         self._found_shape = ()
+
+    def correct_type(self, step: CorrectType) -> None:
+        """Register the type of the elements that the files have, or that Tiled can read."""
+        self.resolve_uncertainty(step.source)
+        kind = data_type_in_files(step.source)
+        if kind is None and step.source.mimetype in HDF5Consolidator.supported_mimetypes:
+            kind = self._readable_type(step.source)
+        if kind is None:
+            return
+        source = with_type(step.source, kind)
+        self._put(replace(source, assets=[]), {})
+        self._last = UpdateAsset(step.node, source)
+        step.found(kind)
+
+    def _readable_type(self, source: DataSource) -> Any:
+        """Try which type Tiled can read: it refuses HDF5 files of another type than registered."""
+        if 0 in source.structure.shape:
+            return None
+        for kind in (source.structure.data_type, *_TYPES):
+            self._put(replace(with_type(source, kind), assets=[]), {})
+            if self._can_be_read(source):
+                return kind
+        self._put(replace(source, assets=[]), {})
+        return None
+
+    def _can_be_read(self, source: DataSource) -> bool:
+        ndim = len(source.structure.shape)
+        params = {
+            "block": ",".join(["0"] * ndim),
+            "slice": ",".join(["0:1"] * ndim),
+            "expected_shape": ",".join(["1"] * ndim),
+        }
+        # After an error of its own the server may cut the connection, which others use too.
+        headers = {"Accept": "application/octet-stream", "Connection": "close"}
+        try:
+            self._requests.send("GET", "array/block", self.path, headers=headers, params=params)
+        except RequestRefused:
+            return False
+        return True
 
     def check(self, *, again: bool) -> None:
         """Repeat the last update, which an earlier one may have replaced by taking effect late."""
@@ -85,9 +143,16 @@ class FilesNode(StoredNode):
     # -- what the server holds ------------------------------------------------------------------
 
     def _covers(self, source: DataSource) -> bool:
-        """Return True if Tiled was found to have at least as many rows."""
+        """Return True if Tiled was found to have at least as many rows, and the same ones.
+
+        The parameters say which frames of the files the rows are.
+        """
         shape = getattr(source.structure, "shape", None)
-        return bool(self._found_shape) and shape is not None and self._found_shape[0] >= shape[0]
+        if not self._found_shape or shape is None:
+            return False
+        if self._found_shape[0] == shape[0]:
+            return bool(self._found_parameters == source.parameters)
+        return bool(self._found_shape[0] > shape[0])
 
     def _matches(self, item: Mapping[str, Any], wanted: DataSource) -> bool:
         sources = item["attributes"].get("data_sources") or []
@@ -101,4 +166,5 @@ class FilesNode(StoredNode):
         (source,) = item["attributes"]["data_sources"]
         self._data_source = source["id"]
         self._uris = {asset["data_uri"] for asset in source["assets"]}
+        self._found_parameters = source.get("parameters")
         self._found_shape = tuple((source.get("structure") or {}).get("shape") or ())

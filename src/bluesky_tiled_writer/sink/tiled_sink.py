@@ -25,6 +25,7 @@ from bluesky_tiled_writer.run import (
     CheckHeld,
     CheckNodes,
     CloseNode,
+    CorrectType,
     CreateRun,
     CreateStream,
     Discard,
@@ -94,6 +95,8 @@ class TiledSink:
                 self._node(step.node, FilesNode).register(step)
             case UpdateAsset():
                 self._node(step.node, FilesNode).update(step)
+            case CorrectType():
+                self._node(step.node, FilesNode).correct_type(step)
             case CreateRun():
                 self._create_run(step)
             case CreateStream():

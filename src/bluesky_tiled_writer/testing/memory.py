@@ -25,6 +25,7 @@ from bluesky_tiled_writer.run import (
     CheckHeld,
     CheckNodes,
     CloseNode,
+    CorrectType,
     CreateRun,
     CreateStream,
     Discard,
@@ -189,6 +190,8 @@ class MemorySink:
                 self._append(step)
             case RegisterAsset():
                 self._register(step)
+            case CorrectType():
+                step.found(step.source.structure.data_type)
             case UpdateAsset():
                 self._update_asset(step)
             case Rebuild():
