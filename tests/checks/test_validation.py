@@ -198,7 +198,7 @@ WRONG: dict[str, tuple[Document, str, Write, Document, str]] = {
         HDF5,
         hdf5(),
         DATASET,
-        "two have the same name",
+        r"dims .*\('y', 'y'\), do not fit",
     ),
     "dataset": (external(), HDF5, hdf5(), {"dataset": "y"}, "cannot be read: KeyError: .*a.h5"),
     "group": (external(), HDF5, hdf5(), {"dataset": "/"}, "cannot be read: .*no dataset"),

@@ -217,10 +217,11 @@ def _column_problems(node: Any, structure: Any) -> list[str]:
 def _dims_problems(structure: Any, data_key: Mapping[str, Any]) -> list[str]:
     dims, ndim = structure.dims, len(structure.shape)
     declared = data_key.get("dims")
-    if declared and not dims:
+    names = tuple(dims or ())
+    if declared and tuple(declared) not in (names, names[1:]):
         return [
             f"the dims of the data key, {tuple(declared)}, do not fit the shape"
-            f" {structure.shape}; none are registered."
+            f" {structure.shape}, or those of other keys; they are {dims or 'not registered'}."
         ]
     if dims and len(dims) != ndim:
         return [f"its dims {tuple(dims)} do not fit the shape {structure.shape}."]

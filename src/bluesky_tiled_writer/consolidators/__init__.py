@@ -8,6 +8,7 @@ opens no file.
 
     ExternalFiles      files.py           the files of a key: base of all (numbered.py: templates)
     ConsolidatorBase   base.py            rows in files as one array (shapes.py, row_map.py)
+    usable_dims        dims.py            names of its dimensions that xarray can have
     Frames             frames.py          which frames of which file the rows are
     HDF5, CSV          hdf5.py, csv.py    several rows a file
     TIFF, JPEG, NPY    image_sequence.py, npy.py    a file or more a row
@@ -30,6 +31,7 @@ it in `CONSOLIDATOR_REGISTRY` under its MIME type::
 
 from .base import ConsolidatorBase
 from .csv import CSVConsolidator
+from .dims import usable_dims
 from .files import ExternalFiles, Patch
 from .frames import EVENT_ROWS, Frames, Selection, ranges_in_words
 from .hdf5 import HDF5Consolidator, MultipartHDF5Consolidator
@@ -71,4 +73,5 @@ __all__ = [
     "open_data_source",
     "ranges_in_words",
     "shape_of_datum",
+    "usable_dims",
 ]

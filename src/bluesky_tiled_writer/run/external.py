@@ -6,8 +6,9 @@ No file is opened. `ExternalKey.steps` decides what to register; `commit` is tol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bluesky_tiled_writer.consolidators import (
     EVENT_ROWS,
@@ -16,11 +17,15 @@ from bluesky_tiled_writer.consolidators import (
     Patch,
     consolidator_factory,
     opaque_consolidator,
+    usable_dims,
 )
 from bluesky_tiled_writer.errors import DocumentError
 from bluesky_tiled_writer.schema import DeclaredKey, to_json
 
 from .steps import CorrectType, Metadata, Node, RegisterAsset, UpdateAsset
+
+if TYPE_CHECKING:
+    from tiled.structures.data_source import DataSource
 
 ORIGINAL_URIS = "original_uris"
 """Key in the metadata of a node: the URIs of its resources before `path_map` changed them."""
@@ -68,6 +73,7 @@ class ExternalKeys:
         self._name_node = name_node
         self._access_tags = access_tags
         self._keys: dict[str, ExternalKey] = {}
+        self._dims: dict[str, int] = {}  # sizes, by the names that keys have claimed
 
     def __iter__(self) -> Iterator[ExternalKey]:
         return iter(self._keys.values())
@@ -78,7 +84,7 @@ class ExternalKeys:
         if key not in self._keys:
             name = self._name_node(key)
             node = Node(self._run, self._stream, name, access_tags=self._access_tags)
-            self._keys[key] = ExternalKey(key, node, self._data_keys)
+            self._keys[key] = ExternalKey(key, node, self._data_keys, self._dims)
         return self._keys[key]
 
     @property
@@ -104,14 +110,23 @@ class ExternalKey:
         The node for its data.
     data_keys : mapping of str to DeclaredKey
         All data keys that the descriptors of the stream declare.
+    dims : dict of str to int, optional
+        The sizes that names of dimensions have in the stream; gets those of this key.
     """
 
-    def __init__(self, key: str, node: Node, data_keys: Mapping[str, DeclaredKey]) -> None:
+    def __init__(
+        self,
+        key: str,
+        node: Node,
+        data_keys: Mapping[str, DeclaredKey],
+        dims: dict[str, int] | None = None,
+    ) -> None:
         self.node = node
         self.registered = False
         self.pending = 0
         self._key = key
         self._data_keys = data_keys
+        self._dims = {} if dims is None else dims
         self._consolidator: Any = None
         self._resources: dict[Any, Resource] = {}
         # Kept until the node is registered, which may have to be of another kind than planned.
@@ -167,6 +182,10 @@ class ExternalKey:
             self._patches.append(patch)  # a class for `bluesky.consolidators` returns none
         self.pending += max(1, doc["indices"]["stop"] - doc["indices"]["start"])
         if not self.registered:
+            if not self._datums:
+                with suppress(Exception):  # which `steps` meets, too
+                    # Now, since keys are registered in any order.
+                    self._with_dims(self._consolidator.get_data_source())
             self._datums.append((resource, doc))
 
     @staticmethod
@@ -188,7 +207,7 @@ class ExternalKey:
         if not self.pending:
             return []
         try:
-            source = self._consolidator.get_data_source()
+            source = self._with_dims(self._consolidator.get_data_source())
             patch = Patch.combine_patches(self._patches) if self._patches else None
             metadata = self._current_metadata()
             metadata.pop(EVENT_ROWS, None)  # it changes until the run stops
@@ -207,6 +226,15 @@ class ExternalKey:
         elif self.registered:
             steps.append(UpdateAsset(self.node, source))
         return steps
+
+    def _with_dims(self, source: DataSource) -> DataSource:
+        """Give an array names of dimensions that can be read beside those of the other keys."""
+        structure = source.structure
+        declared = getattr(self._consolidator, "dims", None) or getattr(structure, "dims", None)
+        if source.structure_family != "array" or not declared:
+            return source
+        dims = usable_dims(declared, structure.shape, self.node.name, self._dims)
+        return replace(source, structure=replace(structure, dims=dims))
 
     def commit(self) -> None:
         """Take note that the steps were executed."""
