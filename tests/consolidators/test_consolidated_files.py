@@ -195,3 +195,18 @@ def test_no_adapter_for_a_type_that_only_the_server_knows() -> None:
     consolidator = consolidator_factory(resource("application/x-own"), descriptor())
     with pytest.raises(ValueError, match="pass adapter_class"):
         consolidator.init_adapter()
+
+
+@pytest.mark.parametrize("mimetype", [HDF5, TIFF])
+def test_indices_that_do_not_count_on_after_all_are_noted(mimetype: str) -> None:
+    def files(name: str) -> Document:
+        parameters = {"template": f"{name}_{{:d}}"} if mimetype == TIFF else {"dataset": "/x"}
+        return resource(mimetype, f"file://localhost/{name}/", name, **parameters)
+
+    consolidator = consolidator_factory(files("a"), descriptor([4, 4]))
+    consolidator.consume_stream_datum(datum(0, 1, uid="a"))
+    consolidator.update_from_stream_resource(files("b"))
+    consolidator.consume_stream_datum(datum(1, 2, uid="b"))
+    assert consolidator.notes == []
+    consolidator.consume_stream_datum(datum(0, 1, uid="b"))
+    assert any("'b'" in note and "lower" in note for note in consolidator.notes)

@@ -159,6 +159,9 @@ class ConsolidatorBase(ExternalFiles):
         file = self._files[self._uri_of[uid]]
         if uid not in self._first_indices and length:
             self._first_indices[uid] = self._first_index(file, start)
+        if start < self._first_indices.get(uid, 0):
+            self._first_indices[uid] = 0
+            self._note_recount(uid)
         index = start - self._first_indices.get(uid, 0)
         self.frames.add(file, index, length, solid=self._rows_per_index() > 1)
 

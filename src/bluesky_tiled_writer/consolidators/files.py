@@ -143,6 +143,12 @@ class ExternalFiles:
         )
         return True
 
+    def _note_recount(self, uid: Any) -> None:
+        self.notes.append(
+            f"{subject(self.data_key, uid)}: its indices seemed to go on where those of earlier"
+            " files end, but later ones are lower: the frames of its first rows may be others."
+        )
+
     def _range(self, doc: StreamDocument, name: str) -> tuple[int, int]:
         """Return start and (exclusive) stop of the `indices` or `seq_nums` of a StreamDatum."""
         try:

@@ -93,9 +93,15 @@ class HDF5Consolidator(ConsolidatorBase):
         for rows that the structure lacks.
         """
         begin, number, step = self.frames.slice()
-        if not number or ((begin, step) == (0, 1) and not self._has_rows()):
-            return None
         size = self._rows_per_index()
+        if not number:
+            return None
+        if (begin, step) == (0, 1):
+            if not self._has_rows():
+                return None
+            # Chunks may be given as those of the array, although its frames are one after another
+            # in the file. If they are not, Tiled leaves out what is too much.
+            size = max(size, self.datum_shape[0] if len(self.datum_shape) > 2 else 1)
         if step < 0:
             end = begin + number * step
             return f"{begin}:{end if end >= 0 else ''}:{step}"

@@ -163,6 +163,9 @@ class NumberedFiles(ExternalFiles):
             counted = sum(known.length for known in self._by_names.values())
             is_old = bool(self._sres_parameters.get("spec"))  # those count from 0 in each series
             series.offset = first if first == counted and not is_old else 0
+        if first < series.offset:
+            series.offset = 0
+            self._note_recount(doc.get("stream_resource"))
         series.length = max(series.length, last - series.offset)
         self._select(series)
         if not series.numbered:
