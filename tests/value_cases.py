@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -45,6 +46,9 @@ ARRAY_F8 = {"shape": [2], "dtype_numpy": "<f8"}
 ARRAY_I8 = {"shape": [2], "dtype_numpy": "<i8"}
 
 
+S40 = {"dtype_numpy": "|S40"}
+
+
 RECORD = {"dtype_numpy": [["a", "<i4"], ["b", "<f8"]]}
 
 
@@ -70,7 +74,7 @@ CASES = [
          {"dtype_numpy": "<f2"}),
     Case("complex has no column", "number", [1 + 2j, 3], ARRAY, "complex128", [1 + 2j, 3 + 0j],
          {"dtype_numpy": "<c16"}),
-    Case("bytes have no column", "string", [b"abc", b"de"], ARRAY, "|S3", [b"abc", b"de"],
+    Case("bytes have no column", "string", [b"abc", b"de"], ARRAY, "|S16", [b"abc", b"de"],
          {"dtype_numpy": "|S3"}),
     Case("datetime has no column", "string", [np.datetime64("2020-01-01", "s")], ARRAY,
          "datetime64[s]", [np.datetime64("2020-01-01", "s").item()], {"dtype_numpy": "<M8[s]"}),
@@ -124,8 +128,31 @@ CASES = [
          notes=["seq_num 2: 'abc' does not fit"]),
     Case("dict among integers", "integer", [1, {"a": 1}], COLUMN, "int64", [1, None],
          notes=["seq_num 2: {'a': 1} does not fit"]),
-    Case("array among numbers", "number", [1.5, [1, 2]], COLUMN, "double", [1.5, None],
-         notes=["seq_num 2: [1, 2] does not fit"]),
+    Case("texts among numbers", "number", [1.5, ["a", "b"]], COLUMN, "double", [1.5, None],
+         notes=["seq_num 2: ['a', 'b'] does not fit"]),
+    # Text that is declared as bytes
+    Case("text as bytes", "string", ["µm", "a" * 50], COLUMN, "string", ["µm", "a" * 50], S40),
+    Case("texts as bytes", "array", [["µ", "b"], ["a" * 50, ""]], ARRAY, "<U64",
+         [["µ", "b"], ["a" * 50, ""]], {"shape": [2], **S40}),
+    # Arrays and numbers, either in place of the other
+    Case("array among numbers", "number", [1.5, None, [1, 2]], RAGGED, "float64",
+         [[1.5], [], [1.0, 2.0]], notes=["seq_num 2: no value"],
+         without=("sqlite", COLUMN, "string", ["[1.5]", None, "[1.0, 2.0]"])),
+    Case("arrays of one for numbers", "number", [np.array([1.5]), [2]], COLUMN, "double",
+         [1.5, 2.0]),
+    Case("arrays for numbers", "number", [[1, 2], np.array([3.5, 4])], ARRAY, "float64",
+         [[1.0, 2.0], [3.5, 4.0]]),
+    Case("numbers for arrays", "array", [[1, 2, 3], 4.5, np.array(5)], RAGGED, "float64",
+         [[1.0, 2.0, 3.0], [4.5], [5.0]], {"shape": [3], "dtype_numpy": "<f8"},
+         without=("sqlite", COLUMN, "string", ["[1.0, 2.0, 3.0]", "[4.5]", "[5.0]"])),
+    Case("text for arrays of one", "array", [["a"], "b"], ARRAY, "<U16", [["a"], ["b"]],
+         {"shape": [1]}),
+    # Other numbers
+    Case("decimals", "number", [Decimal("1.5"), np.longdouble(2.5)], COLUMN, "double", [1.5, 2.5]),
+    Case("masked", "array", [np.ma.array([1.5, 2], mask=[0, 1])], ARRAY, "float64", [[1.5, None]],
+         ARRAY_F8),
+    Case("masked integers", "array", [np.ma.array([1, 2], mask=[0, 1])], ARRAY, "int64", [[1, 2]],
+         ARRAY_I8, ["[1, None] has masked elements"]),
     # Arrays of a fixed shape
     Case("lists and arrays", "array", [[1, 2.5], np.array([3, 4])], ARRAY, "float64",
          [[1.0, 2.5], [3.0, 4.0]], ARRAY_F8),
@@ -147,6 +174,12 @@ CASES = [
          [[1, 2.5], [3, 4.5]], {"shape": [], **RECORD}),
     Case("arrays of records", "array", [[[1, 2.5], [5, 6.5]]], ARRAY,
          "[('a', '<i4'), ('b', '<f8')]", [[[1, 2.5], [5, 6.5]]], {"shape": [2], **RECORD}),
+    Case("tables", "array", [{"a": [1, 2], "b": [2.5, 3]}, {"b": [4.5, 5], "a": [6, 7]}], ARRAY,
+         "[('a', '<i4'), ('b', '<f8')]", [[[1, 2.5], [2, 3.0]], [[6, 4.5], [7, 5.0]]],
+         {"shape": [2], **RECORD}),
+    Case("tables of two lengths", "array", [{"a": [1, 2], "b": [2.5, 3]}, {"a": [], "b": []}],
+         COLUMN, "string", ['{"a": [1, 2], "b": [2.5, 3.0]}', '{"a": [], "b": []}'],
+         {"shape": [2], **RECORD}),
     Case("wider arrays", "array", [[1, 2], [2.5, 3]], ARRAY, "float64", [[1.0, 2.0], [2.5, 3.0]],
          ARRAY_I8),
     Case("large integers in arrays", "array", [[2**60 + 1, 1]], ARRAY, "int64", [[2**60 + 1, 1]],
@@ -157,8 +190,9 @@ CASES = [
          [[1, 2], [0, 0], [3, 4]], ARRAY_I8, ["seq_num 2: no value"]),
     Case("None for the first array", "array", [None, [1, 2]], ARRAY, "float64",
          [[None, None], [1.0, 2.0]], {"shape": []}, ["seq_num 1: no value"]),
-    Case("a number for an array", "array", [[1, 2], 5.0], ARRAY, "float64",
-         [[1.0, 2.0], [None, None]], ARRAY_F8, ["seq_num 2: 5.0 does not fit the type"]),
+    Case("other dimensions", "array", [np.eye(2, 3), np.ones((2, 3))], ARRAY, "float64",
+         [np.eye(2, 3).tolist(), np.ones((2, 3)).tolist()],
+         {"shape": [3, 2, 0], "dtype_numpy": "<f8"}),
     Case("text for an array", "array", [[1, 2], ["a", "b"]], ARRAY, "float64",
          [[1.0, 2.0], [None, None]], ARRAY_F8, ["seq_num 2: ['a', 'b'] does not fit the type"]),
     Case("never an array", "array", [None, None], ARRAY, "float64",
@@ -181,6 +215,19 @@ CASES = [
     Case("ragged and beyond int64", "array", [[], [BIG], [1, 2]], RAGGED, "uint64",
          [[], [BIG], [1, 2]], {"shape": [None], "dtype_numpy": "<i8"},
          without=("sqlite postgresql", COLUMN, "string", ["[]", f"[{BIG}]", "[1, 2]"])),
+    Case("ragged inside", "array", [[[1, 2], [3]], [[4], [5]]], RAGGED, "int32",
+         [[[1, 2], [3]], [[4], [5]]], {"shape": [2, None], "dtype_numpy": "<i4"},
+         without=("sqlite", COLUMN, "string", ["[[1, 2], [3]]", "[[4], [5]]"])),
+    Case("ragged images without rows", "array", [[[1, 2, 3]], [], [[4, 5, 6], [7, 8, 9]]], RAGGED,
+         "int32", [[[1, 2, 3]], [], [[4, 5, 6], [7, 8, 9]]],
+         {"shape": [None, 3], "dtype_numpy": "<i4"},
+         without=("sqlite", COLUMN, "string", ["[[1, 2, 3]]", "[]", "[[4, 5, 6], [7, 8, 9]]"])),
+    Case("ragged in three dimensions", "array", [[[[1], []], []], [[[2, 3]]], []], RAGGED,
+         "float64", [[[[1.0], []], []], [[[2.0, 3.0]]], []], {"shape": [-1, -1, -1]},
+         without=("sqlite", COLUMN, "string", ["[[[1.0], []], []]", "[[[2.0, 3.0]]]", "[]"])),
+    Case("fixed inside and outside", "array", [[[[1, 2]], []], [[], []]], RAGGED, "int32",
+         [[[[1, 2]], []], [[], []]], {"shape": [2, None, 2], "dtype_numpy": "<i4"},
+         without=("sqlite", COLUMN, "string", ["[[[1, 2]], []]", "[[], []]"])),
     Case("text of several lengths", "array", [["a", "b"], ["c"]], COLUMN, "string",
          ['["a", "b"]', '["c"]'], {"shape": [2], "dtype_numpy": "<U2"}),
     Case("nested lists of several lengths", "array", [[1, 2], [[1, 2, 3], [4]]], COLUMN, "string",

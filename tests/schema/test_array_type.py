@@ -67,7 +67,7 @@ def test_any_number_has_room_as_text(number):
 def shape_of(values, declared=None):
     found = ArrayShape(declared)
     for value in values:
-        found.account(value)
+        found.account(value, has_elements=0 not in value)
     return found
 
 
@@ -85,14 +85,21 @@ def test_the_shape_depends_on_the_set_of_shapes(data, declared, values):
 @given(declared=patterns, values=st.lists(shapes, max_size=5))
 def test_the_shape_is_that_of_every_array(declared, values):
     found = shape_of(values, declared)
-    assert found.is_irregular == (len({len(s) for s in [declared, *values] if s is not None}) > 1)
+    dimensions = {len(shape) for shape in values if shape and 0 not in shape}
+    least = max((len(shape) for shape in values if 0 in shape), default=0)
+    assert found.is_irregular == (
+        len(dimensions) > 1 or (bool(dimensions) and least > max(dimensions))
+    )
     if found.row is None:
         assert not values
         return
     if found.is_irregular:
         return
     for shape in values:
-        assert all(size in (None, n) for size, n in zip(found.row, shape, strict=True))
+        sizes = shape or (1,) * len(found.row)
+        if 0 in sizes:  # what an empty list is a list of has no size
+            sizes = sizes[: sizes.index(0) + 1]
+        assert all(size in (None, n) for size, n in zip(found.row, sizes, strict=False))
     assert found.is_ragged == (None in found.row)
     assert 0 not in found.row or None in (declared or ())
     assert len(found.fill) == len(found.row)

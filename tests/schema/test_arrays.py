@@ -65,7 +65,8 @@ def rows_of(packed):
         ([["a", "b"], ["c"]], (None, (2,)), JSON, "<U16", ['["a", "b"]', '["c"]']),
         ([[1, [2, 3]]], (None, (2,)), JSON, "<f8", ["[1, [2, 3]]"]),
         ([[1], [[2]]], (None, None), JSON, "<f8", ["[1.0]", "[[2.0]]"]),
-        ([["abc"]], ("|S2", (1,)), ARRAY, "|S16", [[b"abc"]]),
+        ([["abc"]], ("|S2", (1,)), ARRAY, "<U16", [["abc"]]),
+        ([[b"abc"]], ("|S2", (1,)), ARRAY, "|S16", [[b"abc"]]),
         ([[[1, 2.5]]], ([("a", "<i4"), ("b", "<f8")], (1,)), ARRAY, "|V12", [[(1, 2.5)]]),
     ],
 )  # fmt: skip
@@ -93,7 +94,7 @@ def test_a_row_without_a_value_has_fill_values(dtype, fill):
 
 
 def test_what_does_not_fit_leaves_a_row_of_fill_values_and_a_note():
-    form, _, rows, notes = encode([[1], ["a"], {"b": 2}, 5], "<i4", (1,))
+    form, _, rows, notes = encode([[1], ["a"], {"b": 2}, "c"], "<i4", (1,))
     assert (form, rows) == (ARRAY, [[1], [0], [0], [0]])
     assert [note.split(": ")[1].split(" does")[0] for note in notes[:1]] == ["['a']"]
     assert len(notes) == 3

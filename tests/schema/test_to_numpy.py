@@ -10,9 +10,7 @@ from bluesky_tiled_writer.schema.to_numpy import (
     elements,
     ends_in_nul,
     is_faithful,
-    matches,
     regular_block,
-    tuples_at,
 )
 
 from .values import any_number, arrays, equal, numbers, quick
@@ -147,13 +145,5 @@ def test_a_nul_at_the_end_is_found_at_any_depth():
     assert not ends_in_nul(["a\0b", b"", 1, None])
 
 
-def test_a_shape_matches_a_pattern_with_any_size_for_none():
-    assert matches((2, 3), (2, None))
-    assert not matches((2, 3), (3, None))
-    assert matches((), ())
-
-
-def test_records_are_tuples_at_their_depth():
-    assert tuples_at([1, 2.5], 0) == (1, 2.5)
-    assert tuples_at([[[1, 2]], [[3, 4]]], 2) == [[(1, 2)], [(3, 4)]]
+def test_the_depth_of_lists_is_that_of_their_first_items():
     assert [depth_of(value) for value in (1, [1], [[1], 2], [], [[]])] == [0, 1, 2, 0, 1]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from documents import TOGETHER_OR_NOT, RunBuilder, Send, data_key, emit
 from tiled.client.container import Container
 from tree import array_of, columns_of, stream_of
 
-from bluesky_tiled_writer import TiledWriter
+from bluesky_tiled_writer import RunNormalizer, TiledWriter
 
 EXTERNAL = {
     "x": data_key(),
@@ -95,3 +96,56 @@ def test_a_scalar_that_is_external_may_be_filled_in_too(client: Container) -> No
     emit(run.docs, TiledWriter(client))
 
     assert columns_of(client, run.uid) == {"seq_num": [1, 2], "x": [0.5, 1.5], "n": [None, 7]}
+
+
+FILLED: dict[str, dict[str, Any]] = {
+    "no flags at all": {},
+    "no flag for the key": {"filled": {}},
+    "a flag that is False": {"filled": {"image": False}},
+    "a flag that is None": {"filled": {"image": None}},
+}
+
+
+@pytest.mark.parametrize("normalizer", [RunNormalizer, None], ids=["normalized", "as they are"])
+@pytest.mark.parametrize("flags", FILLED.values(), ids=FILLED)
+@pytest.mark.parametrize("image", [np.array(IMAGE), IMAGE], ids=["array", "lists"])
+@pytest.mark.parametrize("in_page", [False, True], ids=["events", "page"])
+def test_data_in_place_of_the_id_of_a_datum_are_stored_whatever_the_flags_say(
+    client: Container, image: Any, flags: dict[str, Any], normalizer: Any, in_page: bool
+) -> None:
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", EXTERNAL)
+    rows = [{"x": i / 2, "image": image} for i in range(2)]
+    if in_page:
+        run.event_page("primary", rows)
+    else:
+        for row in rows:
+            run.event("primary", row)
+    run.stop()
+    for kind, doc in run.docs:
+        if kind in ("event", "event_page"):
+            doc.pop("filled", None)
+            doc.update(flags)
+            if in_page and doc.get("filled"):
+                doc["filled"] = {key: [flag] * 2 for key, flag in doc["filled"].items()}
+
+    emit(run.docs, TiledWriter(client, normalizer=normalizer))
+
+    assert stream_of(client, run.uid)["image"].read().tolist() == [IMAGE] * 2
+    assert "notes" not in client[run.uid].metadata
+
+
+def test_a_page_of_data_and_ids_has_a_row_for_each(client: Container) -> None:
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", EXTERNAL)
+    rows: list[dict[str, Any]] = [{"x": 0.5, "image": IMAGE}, {"x": 1.5, "image": "datum/1"}]
+    _, page = run.event_page("primary", rows)
+    page["filled"] = {}
+    run.stop()
+
+    emit(run.docs, TiledWriter(client))
+
+    images = stream_of(client, run.uid)["image"].read()
+    assert images.tolist() == [IMAGE, [[0, 0], [0, 0]]]

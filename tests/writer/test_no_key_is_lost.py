@@ -34,6 +34,7 @@ def assert_has(client: Container, uid: str, key: str, values: list[Any]) -> None
         found = stream[key].read().tolist()
     else:
         found = [json.loads(cell) for cell in stream["internal"].read()[key]]
+        assert any(f"key {key!r}: its arrays are text" in note for note in run.metadata["notes"])
     assert found == values
 
 

@@ -2,7 +2,7 @@
 
 Pure functions, which know nothing of how values were stored. Numbers are equal if they are the same
 number, whatever their types; None equals NaN, since readers of tables see no difference; text that
-holds JSON equals the array that it was made from.
+holds JSON equals the array that it was made from; an array of one element equals the element.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_tiled_writer.schema import FLOAT_EXACT, plain_scalar, regular_block, verbatim
+from bluesky_tiled_writer.schema import (
+    FLOAT_EXACT,
+    fields_of,
+    only_element,
+    plain_number,
+    plain_scalar,
+    regular_block,
+    verbatim,
+)
 
 _MAX_TEXT = 200  # characters of a value in a message
 
@@ -31,21 +39,47 @@ def same(measured: Any, stored: Any) -> bool:
         dimension).
     """
     measured, stored = plain_scalar(measured), plain_scalar(stored)
+    if isinstance(measured, np.ma.MaskedArray):
+        measured = measured.tolist()
+    if isinstance(table := fields_of(measured) or measured, Mapping):
+        return _same_table(table, stored)
     if is_array(measured):
-        if isinstance(stored, str):
-            try:
-                stored = json.loads(stored)
-            except ValueError:
-                return False
-        return is_array(stored) and _same_arrays(measured, stored)
+        found = _from_json(stored)
+        if is_array(found):
+            return _same_arrays(measured, found)
+        measured = only_element(measured)
+        return not is_array(measured) and same(measured, stored)
+    found = stored if isinstance(measured, str) else _from_json(stored)
+    if is_array(found):
+        stored = only_element(found)
     if is_blank(measured):
         return is_blank(stored)
+    number, _ = plain_number(measured)
+    measured = measured if number is None else number
     if isinstance(measured, str) and isinstance(stored, bytes):  # its data key declares bytes
         measured = measured.encode("utf-8", "surrogatepass")
     try:
         return type(measured == stored) in (bool, np.bool_) and bool(measured == stored)
     except Exception:  # objects may refuse to be compared
         return False
+
+
+def _same_table(measured: Mapping[str, Any], stored: Any) -> bool:
+    """Compare the columns of a table with records, or with JSON that has them."""
+    found = _from_json(stored)
+    if isinstance(found, np.ndarray | np.void) and found.dtype.names is not None:
+        found = {name: found[name] for name in found.dtype.names}
+    if not isinstance(found, Mapping) or found.keys() != measured.keys():
+        return False
+    return all(same(measured[name], found[name]) for name in measured)
+
+
+def _from_json(stored: Any) -> Any:
+    """Return the value in a text that is JSON; other values as they are."""
+    try:
+        return json.loads(stored) if isinstance(stored, str) else stored
+    except ValueError:
+        return stored
 
 
 def is_array(value: Any) -> bool:

@@ -12,6 +12,7 @@ Some types become a plainer one of the same value:
 ========================================  ==================================================
 a member of an enum                       its value
 a subclass of dict, str, ndarray, ...     its base
+a pydantic model                          dict
 another mapping, sequence or set          dict, list, set; `bytearray` and `memoryview`, bytes
 an object with ``__array__``              array
 in events: numpy's float64, str_, bytes_  float, str, bytes
@@ -34,6 +35,8 @@ from typing import Any, cast
 
 import msgpack
 import numpy as np
+
+from bluesky_tiled_writer.schema import fields_of
 
 from .dtypes import describe, to_dtype
 
@@ -225,6 +228,8 @@ def _plainer(value: Any) -> Any:
             return tuple(value)
         if isinstance(value, Mapping):
             return dict(value)
+        if (fields := fields_of(value)) is not None:
+            return fields
         if isinstance(value, Sequence):
             return list(value)
         if isinstance(value, Set):

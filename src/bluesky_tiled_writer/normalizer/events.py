@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 from event_model import bulk_datum_to_datum_page
 
 from bluesky_tiled_writer.errors import InvalidDocument
@@ -57,26 +59,41 @@ class EventChanges:
                 for old, new in self.renamed.items():
                     if old in values:
                         values[new] = values.pop(old)
-        filled = mapping_or_empty(doc.pop("filled", None))
-        referring = {key for key in self.external if not _is_filled(filled.get(key))}
+        filled = mapping_or_empty(doc.get("filled"))
+        referring = {key for key in self.external if not any(_brings(doc, key, filled.get(key)))}
+        doc.pop("filled", None)
         for key in referring:
             doc["timestamps"].pop(key, None)
         return {key: doc["data"].pop(key) for key in list(doc["data"]) if key in referring}
 
 
-def _is_filled(flags: Any) -> bool:
-    """Return True if the flag of an event, or any flag of a page, says that a value is data."""
-    if flags is None or isinstance(flags, bool):
-        return bool(flags)
+def _brings(doc: Mapping[str, Any], key: str, flags: Any) -> Iterator[bool]:
+    """Yield for each row of an event or page if it brings the data of an external key.
+
+    It does if its flag says so, or if the value can be no id of a datum, whatever the flag says.
+    """
+    value = mapping_or_empty(doc.get("data")).get(key)
+    is_page = items_or_none(doc.get("seq_num")) is not None
+    values = (items_or_none(value) or ()) if is_page else (value,)
     column = items_or_none(flags)
-    return not is_blank(flags) if column is None else not all(map(is_blank, column))
+    if column is None:
+        yield from (not is_blank(flags) or is_data(value) for value in values)
+        return
+    for value, flag in zip_longest(values, column):
+        yield not is_blank(flag) or is_data(value)
 
 
 def partly_filled(page: Mapping[str, Any], external: Iterable[str]) -> bool:
     """Return True if some rows of a page bring external data and others refer to it."""
     filled = mapping_or_empty(page.get("filled"))
-    columns = (items_or_none(filled.get(key)) or () for key in external)
-    return any(len(set(map(is_blank, column))) > 1 for column in columns)
+    return any(len(set(_brings(page, key, filled.get(key)))) > 1 for key in external)
+
+
+def is_data(value: Any) -> bool:
+    """Return True for a value that is plainly data: an array, or a number that no id would be."""
+    if isinstance(value, list | tuple | float | complex | np.inexact):
+        return True
+    return isinstance(value, np.ndarray) and (value.ndim > 0 or value.dtype.kind in "fc")
 
 
 def unpack_events(page: Mapping[str, Any]) -> list[Document]:

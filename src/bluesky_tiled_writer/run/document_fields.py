@@ -140,7 +140,8 @@ def read_data_key(stream: str, key: Any, data_key: Any) -> tuple[DeclaredKey, li
     Returns
     -------
     tuple of (DeclaredKey, list of str)
-        What it declares, and notes of fields that could not be used: values decide instead.
+        What it declares, with None for sizes that vary; and notes of fields that could not be
+        used: values decide instead.
     """
     where = f"Stream {stream!r}, data key {key!r}"
     notes = []
@@ -161,6 +162,8 @@ def read_data_key(stream: str, key: Any, data_key: Any) -> tuple[DeclaredKey, li
     except Exception:  # numpy has many ways to refuse a type that it does not know
         usable.pop("dtype_numpy", None)
         declared = DeclaredKey.from_data_key(key, usable)
+    if None in usable.get("shape", ()):  # also where the descriptor has -1
+        plain = {**plain, "shape": usable["shape"]}
     return replace(declared, data_key=plain), notes
 
 

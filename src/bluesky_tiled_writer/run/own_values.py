@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from bluesky_tiled_writer.schema import fields_of
+
 NUMBERS = "biufc"
 """Kinds of numpy types whose values take about the same memory each."""
 
@@ -52,6 +54,8 @@ def own_column(values: Any) -> tuple[Sequence[Any], int]:
     """
     if isinstance(values, str | bytes | Mapping):
         raise TypeError(f"the column {values!r}")
+    if isinstance(values, np.ma.MaskedArray):  # joined with others, it would lose its mask
+        values = list(values)
     if isinstance(values, np.ndarray) and values.ndim:
         numbers = values.ndim == 1 and values.dtype.kind in NUMBERS
         return own_value(values), 0 if numbers else values.nbytes
@@ -75,7 +79,11 @@ def own_value(value: Any) -> Any:
         return {key: own_value(item) for key, item in value.items()}
     if isinstance(value, set | bytearray | np.void):
         return copy.copy(value)
-    return value
+    try:
+        fields = None if isinstance(value, str | bytes) else fields_of(value)
+    except Exception:  # any object may look like one
+        return value
+    return value if fields is None else own_value(fields)
 
 
 def _own_array(value: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from bluesky_tiled_writer.schema import (
+    MAX_NOTES,
     Chunk,
     Content,
     DeclaredKey,
@@ -22,6 +23,7 @@ from bluesky_tiled_writer.schema import (
     Field,
     Parsed,
     RaggedRows,
+    RowNumbers,
     RowOrder,
     SeqNums,
     Source,
@@ -119,7 +121,9 @@ class Stream:
         parsed: dict[AnyField, Parsed] = {
             field: self._absorb(field, batch.column(field.source, field.key), start, deviations)
             for field in self._fields
+            if field.source is not Source.VERBATIM
         }
+        parsed |= self._keep_verbatim(deviations, len(batch))
         if last and (start or len(batch)):
             for field in self._fields:
                 field.settle()
@@ -144,7 +148,7 @@ class Stream:
         for name, fields in layout.items():
             chunks = [field.pack(parsed[field], start, deviations) for field in fields]
             if start and name not in self._signatures and name not in rebuilt:
-                before = [field.absent(start) for field in fields]
+                before = [self._before(field) for field in fields]
                 steps.append(self._append(name, fields, before, 0, order))
             if len(batch):
                 steps.append(self._append(name, fields, chunks, start, order))
@@ -173,6 +177,34 @@ class Stream:
                 deviations.add(field.key, Deviation.LEFT_OUT, row_number, value)
             return field.absorb([None] * len(values), start, deviations)
 
+    def _keep_verbatim(self, deviations: Deviations, count: int) -> dict[AnyField, Parsed]:
+        """Parse the values of a batch that are left out, of keys with more than notes can hold."""
+        for key in deviations.keys_left_out:
+            found = (self._deviations, deviations)
+            total = sum(some.count(key, Deviation.LEFT_OUT) for some in found)
+            if total > MAX_NOTES or any(some.is_cut(key) for some in found):
+                self._fields.keep_verbatim(key)
+        start = self.stored
+        for field in self._fields.verbatim:
+            if field.stored_in is None:  # the form must hold the rows before, too
+                self._left_out(field, self._deviations, 0, start)
+        return {
+            field: self._left_out(field, deviations, start, start + count)
+            for field in self._fields.verbatim
+        }
+
+    @staticmethod
+    def _left_out(field: Field, deviations: Deviations, start: int, stop: int) -> Parsed:
+        values = deviations.left_out(field.key)
+        return field.absorb([values.get(row) for row in range(start, stop)], start, Deviations())
+
+    def _before(self, field: AnyField) -> Chunk:
+        """Return the rows of a field before it was stored at all."""
+        if isinstance(field, RowNumbers) or field.source is not Source.VERBATIM:
+            return field.absent(self.stored)
+        parsed = self._left_out(field, self._deviations, 0, self.stored)
+        return field.pack(parsed, 0, Deviations())
+
     def commit_rebuild(self, plan: Plan) -> None:
         """Take note that the rebuild of a plan was executed."""
         for name in list(self._signatures):
@@ -190,6 +222,9 @@ class Stream:
         self.stored += len(plan.batch)
         self._order = plan.order
         self._deviations.update(plan.deviations)
+        for field in plan.parsed:
+            if field.source is Source.VERBATIM:
+                self._deviations.forget_left_out(field.key)
         if self.stored:
             for name in plan.layout:
                 self._settle_in(plan, name)
@@ -208,8 +243,8 @@ class Stream:
         for field in self._fields:
             field.note_missing(self._deviations)
         rows = self._deviations.notes(self.name, self._seq_nums.__getitem__)
-        unordered = self._fields.unordered_notes() if self.stored else []
-        return [*self._fields.notes, *rows, *self.external.notes(), *unordered]
+        of_server = self._fields.server_notes() if self.stored else []
+        return [*self._fields.notes, *rows, *self.external.notes(), *of_server]
 
     @property
     def nodes(self) -> list[str]:
@@ -253,7 +288,7 @@ class Stream:
         self, fields: Sequence[AnyField], contents: Mapping[str, Content], deviations: Deviations
     ) -> list[Chunk]:
         return [
-            field.absent(self.stored)
+            self._before(field)
             if field.stored_in is None
             else field.again(contents[field.stored_in], deviations)
             for field in fields

@@ -9,6 +9,7 @@ import numpy as np
 
 from bluesky_tiled_writer.schema import (
     ROW_NUMBER,
+    TEXT,
     DeclaredKey,
     Field,
     Names,
@@ -27,6 +28,11 @@ from .settings import RunSettings
 
 AnyField: TypeAlias = Field | RowNumbers
 """What is in a node: the values of a key, or the numbers of the rows."""
+_VERBATIM = "_verbatim"
+"""Ends the name of the column with the values that the type of their key cannot hold.
+
+It begins with `ts_`, since readers take any other column for the data of a key.
+"""
 
 _SEQ_NUM = DeclaredKey("seq_num", False, np.dtype("i8"), (), {})
 _TIME = DeclaredKey("time", False, np.dtype("f8"), (), {})
@@ -66,11 +72,19 @@ class StreamFields:
         ]
         self._data: list[Field] = []
         self._stamps: list[Field] = []
+        self._verbatim: dict[str, Field] = {}
 
     def __iter__(self) -> Iterator[Field]:
         yield from self.fixed
         yield from self._data
         yield from self._stamps
+        yield from self.verbatim
+
+    @property
+    def verbatim(self) -> Iterator[Field]:
+        """The fields for values that the types of their keys cannot hold."""
+        # Not in the order in which they were added, which depends on how rows were batched.
+        yield from sorted(self._verbatim.values(), key=lambda field: field.name)
 
     def add(self, new: Sequence[DeclaredKey], born: int) -> None:
         """Add a field for the values of each key, and one for their timestamps.
@@ -93,6 +107,28 @@ class StreamFields:
             column = timestamp_name(field.name if field.storage_form.in_table else name)
             field = self._field(Source.TIMESTAMPS, stamp, timestamp_name(name), born, column)
             self._stamps.append(field)
+
+    def keep_verbatim(self, key: str) -> None:
+        """Add a field for the values of a key that its type cannot hold, unless it has one."""
+        if key in self._verbatim:
+            return
+        name = timestamp_name(text_name(key)) + _VERBATIM
+        # A data key may have the name.
+        candidates = (name, f"{name}_", f"{name}__")
+        free = next(filter(None, map(self._names.column, candidates)), None)
+        self._verbatim[key] = field = Field(
+            Source.VERBATIM,
+            DeclaredKey(key, False, TEXT, (), {}),
+            name=free or name,
+            node=self._names.node(free or name),
+            limits=self._settings.limits,
+            is_column=free is not None,
+        )
+        where = field.name if free else field.node
+        self.notes.append(
+            f"Stream {self._stream!r}, key {key!r}: all values that do not fit its type are in"
+            f" {where!r}, as JSON."
+        )
 
     def name_node(self, key: str) -> str:
         """Return a name for the node of a key that no other node of the stream has."""
@@ -151,14 +187,20 @@ class StreamFields:
         self._row_numbers = {n: f for n, f in self._row_numbers.items() if f in layout.get(n, ())}
         return layout
 
-    def unordered_notes(self) -> list[str]:
-        """Say that the server returns the rows of a table in any order, if it does."""
-        if self._settings.limits.has_order:
-            return []
-        return [
-            f"Stream {self._stream!r}: the server does not sort the rows of the table, and may"
-            " return them in another order than they were measured; sort them by `time`."
+    def server_notes(self) -> list[str]:
+        """Say what the server cannot do for this stream, which has rows."""
+        notes = [
+            f"Stream {self._stream!r}, key {field.key!r}: its arrays are text, as JSON, since the"
+            " server has no node for arrays such as these."
+            for field in self._data
+            if field.storage_form is StorageForm.JSON
         ]
+        if not self._settings.limits.has_order:
+            notes.append(
+                f"Stream {self._stream!r}: the server does not sort the rows of the table, and may"
+                " return them in another order than they were measured; sort them by `time`."
+            )
+        return notes
 
     @property
     def row_numbers(self) -> list[RowNumbers]:

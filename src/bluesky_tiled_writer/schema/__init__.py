@@ -7,6 +7,7 @@
 `scalars`          scalars into a column
 `arrays`           arrays into a block, ragged rows, a list column or JSON, and which of them
 `array_type`       the type and the shape that hold all arrays of a key
+`records`          tables and records into arrays of a structured type
 `packing`          parsed arrays into what is sent
 `to_numpy`         nested lists into arrays, without numpy's silent changes
 `widening`         the numeric type that holds all values
@@ -22,14 +23,14 @@
 """
 
 from .arrow_file import column_groups, join_columns, read_arrow_file
-from .data_key import DeclaredKey, Source, StorageForm
+from .data_key import TEXT, DeclaredKey, Source, StorageForm
 from .field import Chunk, Field, Parsed
-from .json_values import NOTES_KEY, to_json
+from .json_values import NOTES_KEY, fields_of, to_json
 from .limits import ServerLimits, ragged_name
 from .names import MAX_COLUMNS, Names, dimension_names, parts, timestamp_name
-from .notes import Deviation, Deviations, verbatim
-from .plain_values import plain_scalar
-from .ragged_rows import Content, RaggedRows, in_columns
+from .notes import MAX_NOTES, Deviation, Deviations, verbatim
+from .plain_values import plain_number, plain_scalar
+from .ragged_rows import Content, NestedRow, RaggedRows, Row, in_columns
 from .row_numbers import SeqNums
 from .row_order import (
     BY_SEQ_NUM,
@@ -39,7 +40,7 @@ from .row_order import (
     RowOrder,
     supersedes,
 )
-from .to_numpy import regular_block
+from .to_numpy import only_element, ragged_row, regular_block
 from .widening import FLOAT_EXACT
 
 __all__ = [
@@ -47,8 +48,10 @@ __all__ = [
     "BY_TIME_AND_SEQ_NUM",
     "FLOAT_EXACT",
     "MAX_COLUMNS",
+    "MAX_NOTES",
     "NOTES_KEY",
     "ROW_NUMBER",
+    "TEXT",
     "Chunk",
     "Content",
     "DeclaredKey",
@@ -56,8 +59,10 @@ __all__ = [
     "Deviations",
     "Field",
     "Names",
+    "NestedRow",
     "Parsed",
     "RaggedRows",
+    "Row",
     "RowNumbers",
     "RowOrder",
     "SeqNums",
@@ -66,11 +71,15 @@ __all__ = [
     "StorageForm",
     "column_groups",
     "dimension_names",
+    "fields_of",
     "in_columns",
     "join_columns",
+    "only_element",
     "parts",
+    "plain_number",
     "plain_scalar",
     "ragged_name",
+    "ragged_row",
     "read_arrow_file",
     "regular_block",
     "supersedes",

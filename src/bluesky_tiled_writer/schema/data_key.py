@@ -28,7 +28,10 @@ class Source(Enum):
     TIME = 1
     DATA = 2
     TIMESTAMPS = 3
-    ROW_NUMBER = 4  # of no part: the number of the row in its stream
+    ROW_NUMBER = 4
+    """Not of an event: the number of the row in its stream."""
+    VERBATIM = 5
+    """Not of an event: the values of a key that its type cannot hold."""
 
 
 class StorageForm(Enum):
@@ -77,11 +80,15 @@ class DeclaredKey:
     def from_data_key(cls, key: str, data_key: Mapping[str, Any]) -> DeclaredKey:
         """Read one entry of the `data_keys` of a descriptor that was brought up to date."""
         dtype = numpy_type(data_key.get("dtype_numpy"))
-        shape = tuple(data_key.get("shape") or ())
+        sizes = data_key.get("shape") or ()
+        shape = tuple(None if size is None or size < 0 else size for size in sizes)
         json_type = data_key.get("dtype", "number")
         is_array = json_type == "array" or (bool(shape) and json_type not in JSON_TYPES)
+        text = json_type == "string" and dtype is not None and dtype.kind in "biufc"
         if dtype is None or dtype.kind == "O":
             dtype = None if is_array else JSON_TYPES.get(json_type, TEXT)
+        elif not is_array and (text or dtype.kind in "SU"):
+            dtype = TEXT  # ophyd-async declares all text as bytes
         declared_shape = shape if is_array and shape else None if is_array else ()
         return cls(key, is_array, dtype, declared_shape, data_key, "external" in data_key)
 
@@ -92,10 +99,16 @@ def numpy_type(description: Any) -> np.dtype | None:
         return None
     try:
         if isinstance(description, str):
-            return np.dtype(description)
+            return _without_long_double(np.dtype(description))
         return np.dtype([tuple(field) for field in description])
     except (TypeError, ValueError, SyntaxError, OverflowError):  # numpy parses it like Python
         return None
+
+
+def _without_long_double(dtype: np.dtype) -> np.dtype:
+    """Return float64 or complex128 for wider types, whose layout depends on the machine."""
+    widest = {"f": "f8", "c": "c16"}.get(dtype.kind)
+    return np.dtype(widest) if widest and dtype.itemsize > np.dtype(widest).itemsize else dtype
 
 
 def column_type_exists(dtype: np.dtype) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -19,6 +18,7 @@ from .plain_values import plain_scalar
 from .ragged_rows import Content, RaggedRows
 from .row_numbers import RowRanges
 from .scalars import ScalarEncoder, exact_or_nearest
+from .to_numpy import only_element
 
 Parsed: TypeAlias = pa.Array | ParsedRows
 """Values as `absorb` parses them: a column of the table, or rows yet to be packed."""
@@ -79,7 +79,8 @@ class Field:
         self._limits = limits
         self._blank = RowRanges()  # rows of the node that hold fill values
         self._missing = RowRanges()  # those of them that had no value
-        self._left_out = RowRanges()  # rows whose cell is empty since their scalar did not fit
+        self._left_out = RowRanges()  # rows without a value since it did not fit
+        self._single = RowRanges()  # rows of the node whose value was a scalar
         self._blank.extend(range(born))
         self._missing.extend(range(born))
         self._array: ArrayEncoder | None = None
@@ -88,7 +89,8 @@ class Field:
         if declared.is_array or dtype is None or not is_column or not column_type_exists(dtype):
             self._array = ArrayEncoder(declared, limits, max_list=max_list if is_column else 0)
         else:
-            self._scalar = ScalarEncoder(self.key, dtype)
+            may_be_arrays = source is Source.DATA  # every table has its columns for the others
+            self._scalar = ScalarEncoder(self.key, dtype, may_be_arrays=may_be_arrays)
 
     # -- the form -------------------------------------------------------------------------------
 
@@ -124,11 +126,12 @@ class Field:
             return self._scalar.arrow_type
         encoder, form = self._encoder, self.storage_form
         if form is StorageForm.JSON:
-            return pa.string()
+            dtype = encoder.dtype
+            return (form, dtype.kind if dtype.kind in "US" else _described(dtype))
         if form is StorageForm.LIST:
             return encoder.list_type
         dtype = encoder.dtype if form is StorageForm.ARRAY else encoder.ragged_dtype
-        return (form, dtype.str if dtype.fields is None else dtype.descr, encoder.shape)
+        return (form, _described(dtype), encoder.shape)
 
     @property
     def row_shape(self) -> tuple[int | None, ...]:
@@ -164,7 +167,9 @@ class Field:
         pyarrow.Array, numpy.ndarray or list
             The parsed values, for `pack`.
         """
-        if self._scalar is not None:
+        if isinstance(values, np.ma.MaskedArray):
+            values = list(values)
+        if self._scalar is not None and not self._scalar.has_arrays:
             noted = Deviations()
             column = self._scalar.encode(values, start, noted)
             if column is not None and self._in_column:
@@ -174,6 +179,8 @@ class Field:
                     self._left_out.extend(_left_out(values, column, start))
                 deviations.update(noted)
                 return column
+            if self._scalar.has_values:
+                self._encoder.account_scalars()
         return self._encoder.absorb(values, start, deviations)
 
     def pack(self, parsed: Parsed, start: int, deviations: Deviations) -> Chunk:
@@ -190,8 +197,13 @@ class Field:
     def remember_blank(self, parsed: Parsed, start: int) -> None:
         """Remember which of the parsed rows hold fill values, once they are stored."""
         if isinstance(parsed, list):
-            self._blank.extend(start + i for i, row in enumerate(parsed) if is_blank(row))
-            self._missing.extend(start + i for i, row in enumerate(parsed) if row is None)
+            rows = list(enumerate(parsed, start))
+            self._blank.extend(i for i, row in rows if is_blank(row))
+            self._missing.extend(i for i, row in rows if row is None)
+            self._left_out.extend(i for i, row in rows if row is LEFT_OUT)
+            self._single.extend(i for i, row in rows if getattr(row, "ndim", None) == 0)
+        elif isinstance(parsed, np.ndarray) and parsed.ndim == 1:
+            self._single.extend(range(start, start + len(parsed)))
 
     def note_missing(self, deviations: Deviations) -> None:
         """Record the rows of the node that hold fill values because they had no value."""
@@ -218,11 +230,14 @@ class Field:
             return self._scalars_again(self._scalar, content, deviations)
         if isinstance(content, pa.Table):
             column = content[self.name].combine_chunks()
-            if self.storage_form is StorageForm.JSON and not pa.types.is_list(column.type):
+            if self.storage_form is StorageForm.JSON and not self._encoder.reads_json:
                 return column.cast(pa.string())
-            rows = [_row_of_cell(cell) for cell in column.to_pylist()]
+            rows = [self._encoder.row_of_cell(cell) for cell in column.to_pylist()]
         else:
             rows = self._without_fill(content)
+        for row_number in self._single:
+            if row_number < len(rows) and not is_blank(rows[row_number]):
+                rows[row_number] = np.asarray(rows[row_number]).reshape(())
         return self.pack(rows, 0, deviations)
 
     def _without_fill(self, rows: np.ndarray | list[Any]) -> list[Any]:
@@ -242,9 +257,13 @@ class Field:
             if in_column:
                 return self._recast(scalar, column, deviations)
             values = column.to_pylist()
+            if pa.types.is_string(column.type) and scalar.declared.kind != "U":
+                values = [self._encoder.row_of_cell(cell) for cell in values]
         else:
             values = self._without_fill(content)
         if in_column:
+            if scalar.declared.kind == "U":
+                return scalar.texts(values, 0, deviations)
             plain = [plain_scalar(value) for value in values]
             return exact_or_nearest(plain, scalar.dtype, self.key, 0, deviations)
         parsed = self._encoder.absorb(values, 0, deviations)
@@ -262,11 +281,8 @@ class Field:
         return exact_or_nearest(column.to_pylist(), scalar.dtype, self.key, 0, deviations)
 
 
-def _row_of_cell(cell: Any) -> Any:
-    """Return the array in a cell of the table, which is a list or JSON; None for an empty cell."""
-    if cell is None:
-        return None
-    return np.array(json.loads(cell) if isinstance(cell, str) else cell)
+def _described(dtype: np.dtype) -> Any:
+    return dtype.str if dtype.fields is None else dtype.descr
 
 
 def _left_out(values: Sequence[Any], column: pa.Array, start: int) -> list[int]:
@@ -275,7 +291,7 @@ def _left_out(values: Sequence[Any], column: pa.Array, start: int) -> list[int]:
     return [
         start + i
         for i, value in enumerate(values)
-        if not filled[i] and plain_scalar(value) is not None
+        if not filled[i] and only_element(plain_scalar(value)) is not None
     ]
 
 

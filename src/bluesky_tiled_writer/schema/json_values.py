@@ -55,6 +55,14 @@ def safe_repr(value: Any) -> str:
         return object.__repr__(value)
 
 
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """Return the fields of a pydantic model; None for values of other types.
+
+    Tables of ophyd-async are such models, whose fields are the columns.
+    """
+    return dict(value) if hasattr(type(value), "model_fields") else None
+
+
 _CONTAINERS = frozenset({dict, list, tuple})
 
 
@@ -159,6 +167,8 @@ class _Conversion:
         if isinstance(value, set | frozenset):
             self.notes.append(f"{path}: a set is stored as a list.")
             return [self.plain(item, path) for item in sorted(value, key=safe_repr)]
+        if (columns := _columns(value)) is not None:
+            return self._container(columns, path)
         if isinstance(value, np.ndarray):
             self.notes.append(f"{path}: an array of {value.dtype} is stored as a list.")
             items = value.tolist()
@@ -184,6 +194,16 @@ class _Conversion:
             return base64.b64encode(value).decode()
         self.notes.append(f"{path}: bytes are stored as UTF-8 text.")
         return self._text(text, path)
+
+
+def _columns(value: Any) -> Mapping[str, Any] | None:
+    """Return the columns of a table or an array of records, by name; None for other values."""
+    if isinstance(value, np.ndarray | np.void) and value.dtype.names is not None:
+        return {name: value[name] for name in value.dtype.names}
+    try:
+        return fields_of(value)
+    except Exception:  # any object may look like one
+        return None
 
 
 def _key_text(key: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .json_values import safe_repr
+from .plain_values import json_verbatim
 
 MAX_NOTES = 100
 """Values of a key that are noted one by one; of the others, the number is noted."""
@@ -25,6 +26,7 @@ class Deviation(Enum):
     LEFT_OUT = "does not fit the type of the key; the cell is empty, or holds fill values"
     NEAREST = "has no exact form in the type of the key; the nearest one is stored"
     AS_TEXT = "is not text; it is stored as text"
+    MASKED = "has masked elements; the values under the mask are stored"
     MISSING = "no value; the row of the node holds fill values"
 
 
@@ -52,6 +54,8 @@ class Deviations:
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[str, Deviation], _Tally] = {}
+        self._left_out: dict[str, dict[int, str]] = {}
+        self._long: set[str] = set()
 
     def add(self, key: str, what: Deviation, row_number: int, value: Any = None) -> None:
         """Record one deviation.
@@ -69,6 +73,33 @@ class Deviations:
         """
         text = "" if what is Deviation.MISSING else verbatim(value)
         self._tallies.setdefault((key, what), _Tally()).add(row_number, text)
+        if what is Deviation.LEFT_OUT:
+            whole = json_verbatim(value)
+            self._left_out.setdefault(key, {}).setdefault(row_number, whole)
+            if max(len(text), len(whole)) > MAX_TEXT:
+                self._long.add(key)
+
+    def count(self, key: str, what: Deviation) -> int:
+        """Return how many values of the key differ in this way."""
+        tally = self._tallies.get((key, what))
+        return tally.count if tally else 0
+
+    @property
+    def keys_left_out(self) -> list[str]:
+        """The keys with values that are left out, and not forgotten."""
+        return list(self._left_out)
+
+    def left_out(self, key: str) -> Mapping[int, str]:
+        """Return the values of a key that are left out, as JSON, by row number."""
+        return self._left_out.get(key, {})
+
+    def is_cut(self, key: str) -> bool:
+        """Return True if a value that is left out is too long for a note."""
+        return key in self._long
+
+    def forget_left_out(self, key: str) -> None:
+        """Forget the values of a key that are left out, since they are stored beside it."""
+        self._left_out.pop(key, None)
 
     def has(self, key: str, what: Deviation) -> bool:
         """Return True if a value of the key differs in this way."""
@@ -81,6 +112,9 @@ class Deviations:
             for row_number, text in tally.first:
                 mine.add(row_number, text)
             mine.count += tally.count - len(tally.first)
+        for key, values in other._left_out.items():
+            self._left_out.setdefault(key, {}).update(values)
+        self._long |= other._long
 
     def notes(self, stream: str, seq_num: Callable[[int], int]) -> list[str]:
         """Return the notes of the stream: one a value, and one that counts those beyond.

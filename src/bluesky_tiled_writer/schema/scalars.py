@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from .data_key import TEXT, column_type_exists
 from .notes import Deviation, Deviations
-from .plain_values import json_text, plain_scalar
+from .plain_values import json_text, plain_number, plain_scalar
+from .to_numpy import is_numeric_array, only_element
 from .widening import FLOAT_EXACT, INT64_MAX, Number, TypeRequirements, all_fit, fits
 
 _NONE = type(None)
@@ -30,7 +31,6 @@ _FAST: dict[str, frozenset[type]] = {
     "u": frozenset({int, np.uint64, np.uint32, np.uint16, np.uint8, _NONE}),
     "f": frozenset({float, int, np.float64, _NONE}),
 }
-_NUMBERS = (bool, int, float, complex)
 
 
 class ScalarEncoder:
@@ -42,19 +42,29 @@ class ScalarEncoder:
         Name of the data key, for the notes.
     declared : numpy.dtype
         The declared type; `TEXT` for text.
+    may_be_arrays : bool
+        True if arrays in place of numbers are to be stored; else they do not fit.
 
     Attributes
     ----------
     requirements : TypeRequirements
         Requirements of the values on the type of the column.
+    has_values : bool
+        True if there was a scalar, or an array of one, which is taken for its element.
+    has_arrays : bool
+        True if there was another array of numbers in place of a number: no column holds it.
     """
 
-    def __init__(self, key: str, declared: np.dtype) -> None:
+    def __init__(self, key: str, declared: np.dtype, *, may_be_arrays: bool = True) -> None:
         self.key = key
+        self._may_be_arrays = may_be_arrays
         self.declared = declared
         self.requirements = TypeRequirements()
+        self.has_values = self.has_arrays = False
         self._has_null = False
         self._has_large = False
+        self._has_text = False
+        self._has_bytes = False
 
     @property
     def dtype(self) -> np.dtype:
@@ -72,11 +82,14 @@ class ScalarEncoder:
     def fits_column(self) -> bool:
         """True if Tiled can read the values back exactly from a column.
 
+        Bytes can only be stored as they are in an array, and so they are unless there is text, too.
         It reads through pandas, where an integer column with an empty cell becomes floats: one
         with an integer beyond 2**53 would come back changed, or not at all.
         """
         dtype = self.dtype
-        unreadable = self._has_null and self._has_large and dtype.kind in "iu"
+        if dtype.kind == "U":
+            return self._has_text or not self._has_bytes
+        unreadable = self.has_arrays or (self._has_null and self._has_large and dtype.kind in "iu")
         return column_type_exists(dtype) and not unreadable
 
     def encode(self, values: Sequence[Any], start: int, deviations: Deviations) -> pa.Array | None:
@@ -95,9 +108,11 @@ class ScalarEncoder:
         -------
         pyarrow.Array or None
             Of the type `arrow_type` as it is after the call; None if no column can have the type
-            that the values need.
+            that the values need, or if some of them are arrays of numbers.
         """
         column = self._convert_fast(values)
+        if column is not None and self.declared.kind == "U":
+            self._has_text |= column.null_count < len(column)
         if column is None:
             column = self._convert(values, start, deviations)
         if column is not None:
@@ -127,10 +142,10 @@ class ScalarEncoder:
         self, values: Sequence[Any], start: int, deviations: Deviations
     ) -> pa.Array | None:
         if self.declared.kind == "U":
-            texts = [
-                as_text(value, self.key, start + i, deviations) for i, value in enumerate(values)
-            ]
-            return pa.array(texts, pa.string())
+            return self.texts(values, start, deviations)
+        if self._may_be_arrays and any(map(is_numeric_array, values)):
+            self.has_arrays = True
+            return None
         numbers = self._numbers(values, start, deviations)
         for number in numbers:
             if number is not None:
@@ -145,15 +160,30 @@ class ScalarEncoder:
         """Return the values as plain numbers; None, with a note, for one that is no number."""
         numbers: list[Number | None] = []
         for i, value in enumerate(values):
-            number = plain_scalar(value)
-            if number is not None and not isinstance(number, _NUMBERS):
+            plain = only_element(plain_scalar(value))
+            number, exact = plain_number(plain)
+            if number is None and plain is not None:
                 deviations.add(self.key, Deviation.LEFT_OUT, start + i, value)
-                number = None
+            elif not exact:
+                deviations.add(self.key, Deviation.NEAREST, start + i, value)
             numbers.append(number)
         return numbers
 
+    def texts(self, values: Sequence[Any], start: int, deviations: Deviations) -> pa.Array:
+        """Convert values to a column of text; see `encode` for the parameters."""
+        values = [only_element(plain_scalar(value)) for value in values]
+        for value in values:
+            # Arrays of bytes do not keep a NUL at the end.
+            if isinstance(value, bytes) and not value.endswith(b"\0"):
+                self._has_bytes = True
+            elif value is not None:
+                self._has_text = True
+        texts = [as_text(value, self.key, start + i, deviations) for i, value in enumerate(values)]
+        return pa.array(texts, pa.string())
+
     def _account(self, column: pa.Array) -> None:
         """Take account of what the conversion of a whole column has not looked at."""
+        self.has_values |= column.null_count < len(column)
         self._has_null |= column.null_count > 0  # of any type: it may become integers later
         if not pa.types.is_integer(column.type) or column.null_count == len(column):
             return

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .plain_values import json_text, plain_scalar
+from .plain_values import json_text, plain_number, plain_scalar
+from .ragged_rows import NestedRow, Row
 from .widening import FLOAT_EXACT, Number, fits
 
 
@@ -20,7 +21,8 @@ def regular_block(values: Sequence[Any]) -> np.ndarray | None:
         One value a row: arrays or nested lists.
     """
     if isinstance(values, np.ndarray):
-        return values if values.dtype.kind != "O" else None
+        usable = values.dtype.kind != "O" and not isinstance(values, np.ma.MaskedArray)
+        return values if usable else None
     kinds = set(map(type, values))
     if kinds == {np.ndarray}:
         first = values[0]
@@ -36,6 +38,95 @@ def regular_block(values: Sequence[Any]) -> np.ndarray | None:
     return block if is_faithful(block, values) else None
 
 
+def is_list(value: Any) -> bool:
+    """Return True if a value has elements."""
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def row_of(value: Any) -> tuple[Row | None, bool]:
+    """Return a value as an array, exactly as far as any type holds all of its elements.
+
+    Parameters
+    ----------
+    value : Any
+        An array, nested lists or a scalar.
+
+    Returns
+    -------
+    tuple of (numpy.ndarray or NestedRow or None, bool)
+        None if elements are nested at different depths; and False if its type does not hold all
+        numbers exactly.
+    """
+    if isinstance(value, NestedRow):
+        return value, True
+    if isinstance(value, list | tuple):
+        try:
+            row = np.array(value)
+        except (ValueError, OverflowError):
+            return nested_row(value)
+        if not is_faithful(row, value):
+            row = np.array(value, dtype=object)
+    else:
+        row = np.asarray(value)
+    if row.dtype.kind != "O":
+        return row, True
+    if any(map(is_list, row.flat)):
+        return nested_row(row.tolist())
+    return elements(row)
+
+
+def nested_row(value: Any) -> tuple[Row | None, bool]:
+    """Return nested lists of differing lengths as a row; for what it returns see `row_of`."""
+    lengths: list[np.ndarray] = []
+    items = [value]
+    while items and is_list(items[0]):
+        if not all(map(is_list, items)):
+            return None, True
+        lengths.append(np.array([len(item) for item in items], np.int64))
+        items = [part for item in items for part in item]
+    if any(map(is_list, items)):
+        return None, True
+    objects = np.empty(len(items), dtype=object)
+    objects[:] = items
+    typed, exact = elements(objects)
+    row = NestedRow(typed, tuple(lengths))
+    shape = row.shape
+    if None in shape:
+        return row, exact
+    return typed.reshape(shape), exact  # type: ignore[arg-type]
+
+
+def ragged_row(value: list[Any], dtype: np.dtype) -> Row:
+    """Return a row of a ragged node, which is nested lists when it is read, in its type."""
+    row, _ = row_of(value)
+    if row is None:
+        raise ValueError(f"{value!r} is no row of a ragged node")
+    if isinstance(row, NestedRow):
+        return row.with_elements(row.elements.astype(dtype, copy=False))
+    return row.astype(dtype, copy=False)
+
+
+def is_numeric_array(value: Any) -> bool:
+    """Return True for an array of numbers, unless it is one of a single element."""
+    if not is_list(value):
+        return False
+    row, _ = row_of(value)
+    if row is None or (row.size == 1 and isinstance(row, np.ndarray)):
+        return False
+    return row.size == 0 or row.dtype.kind in "biufc"
+
+
+def only_element(value: Any) -> Any:
+    """Return the element of an array of one, as a plain scalar; other values as they are."""
+    if isinstance(value, np.ma.MaskedArray) and value.size == 1:
+        return plain_scalar(value.reshape(()))
+    if is_list(value):
+        row, _ = row_of(value)
+        if isinstance(row, np.ndarray) and row.size == 1:
+            return plain_scalar(row.reshape(()))
+    return value
+
+
 def elements(row: np.ndarray) -> tuple[np.ndarray, bool]:
     """Return an array of Python objects in the type that they have in common.
 
@@ -48,7 +139,14 @@ def elements(row: np.ndarray) -> tuple[np.ndarray, bool]:
         The array, of the same shape; and False if its type does not hold all numbers exactly.
     """
     flat = [plain_scalar(item) for item in row.ravel()]
-    typed, exact = _typed(flat)
+    numbers = [plain_number(item) for item in flat]
+    if any(
+        number is None and item is not None for item, (number, _) in zip(flat, numbers, strict=True)
+    ):
+        typed, exact = _typed(flat)
+    else:
+        typed, exact = _typed([number for number, _ in numbers])
+        exact = exact and all(is_exact for _, is_exact in numbers)
     return typed.reshape(row.shape), exact
 
 
@@ -119,23 +217,9 @@ def ends_in_nul(value: Any) -> bool:
     return False
 
 
-def matches(shape: tuple[int, ...], pattern: tuple[int | None, ...]) -> bool:
-    """Return True if a shape has the sizes of a pattern, in which None stands for any size."""
-    return all(
-        wanted is None or wanted == size for size, wanted in zip(shape, pattern, strict=True)
-    )
-
-
 def depth_of(value: Any) -> int:
     """Return how deep lists are nested, to judge by their first items."""
     depth = 0
     while isinstance(value, list | tuple) and value:
         value, depth = value[0], depth + 1
     return depth
-
-
-def tuples_at(value: Any, depth: int) -> Any:
-    """Return nested lists with those at this depth as tuples, which numpy takes for records."""
-    if depth == 0:
-        return tuple(value)
-    return [tuples_at(item, depth - 1) for item in value]

@@ -7,12 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 import httpx
-import numpy as np
 from tiled.structures.core import StructureFamily
 
 from bluesky_tiled_writer.errors import OutOfStep, RequestRefused
 from bluesky_tiled_writer.run import ExtendRagged
-from bluesky_tiled_writer.schema import RaggedRows, in_columns, ragged_name
+from bluesky_tiled_writer.schema import RaggedRows, Row, in_columns, ragged_name, ragged_row
 
 from .arrays import data_type
 from .node import StoredNode, data_source, structure_of
@@ -83,7 +82,7 @@ class RaggedNode(StoredNode):
 
     # -- what the server holds ------------------------------------------------------------------
 
-    def read(self) -> list[np.ndarray]:
+    def read(self) -> list[Row]:
         """Read all rows."""
         from tiled.serialization.ragged import from_zipped_buffers
         from tiled.structures.ragged import RaggedStructure
@@ -91,7 +90,8 @@ class RaggedNode(StoredNode):
         structure = RaggedStructure.from_json(structure_of(self._item()))
         answer = self._requests.send("GET", "ragged/full", self.path, headers={"Accept": ZIP})
         rows = from_zipped_buffers(answer.read(), structure)
-        return [np.asarray(row) for row in rows.tolist()]
+        dtype = structure.data_type.to_numpy_dtype()
+        return [ragged_row(row, dtype) for row in rows.tolist()]
 
     def _matches(self, item: Mapping[str, Any], wanted: RaggedRows) -> bool:
         if item["attributes"]["structure_family"] != StructureFamily.ragged:

@@ -17,7 +17,7 @@ from bluesky_tiled_writer.run import (
     RegisterAsset,
     UpdateAsset,
 )
-from bluesky_tiled_writer.schema import Content, ragged_name
+from bluesky_tiled_writer.schema import Content, NestedRow, Row, ragged_name
 
 
 @dataclass
@@ -66,7 +66,7 @@ class MemoryNode:
                 made.rows = list(np.array(step.block))  # a copy, since the caller's may change
             case ExtendRagged():
                 made.form = ("ragged", step.rows.dtype, tuple(step.rows.shape))
-                made.rows = [np.array(row) for row in step.rows.rows]
+                made.rows = [_copy(row) for row in step.rows.rows]
             case RegisterAsset():
                 made.form = ("files", step.source.structure_family, step.source.mimetype)
                 made.source = dataclasses.replace(step.source, assets=list(step.source.assets))
@@ -145,6 +145,10 @@ def _extent(source: Any) -> tuple[int, int]:
     return shape[0], len(source.assets)
 
 
+def _copy(row: Row) -> Row:
+    return row if isinstance(row, NestedRow) else np.array(row)
+
+
 def needed_limits(node: MemoryNode) -> list[str]:
     """Return what the database must hold for a node, by the names of `ServerLimits.learn`."""
     match node.form:
@@ -162,6 +166,8 @@ def same_value(mine: Any, theirs: Any) -> bool:
         return mine.keys() == theirs.keys() and all(same_value(mine[k], theirs[k]) for k in mine)
     if isinstance(mine, list) and isinstance(theirs, list):
         return len(mine) == len(theirs) and all(map(same_value, mine, theirs))
+    if isinstance(mine, NestedRow) and isinstance(theirs, NestedRow):
+        return mine.dtype == theirs.dtype and same_value(mine.tolist(), theirs.tolist())
     if isinstance(mine, np.ndarray) or isinstance(theirs, np.ndarray):
         ours, other = np.asarray(mine), np.asarray(theirs)
         if ours.dtype != other.dtype or ours.shape != other.shape:
