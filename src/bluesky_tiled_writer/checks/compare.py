@@ -55,7 +55,8 @@ def same(measured: Any, stored: Any) -> bool:
     if is_blank(measured):
         return is_blank(stored)
     number, _ = plain_number(measured)
-    measured = measured if number is None else number
+    if number is not None:
+        measured, stored = number, _complex_of_text(stored)
     if isinstance(measured, str) and isinstance(stored, bytes):  # its data key declares bytes
         measured = measured.encode("utf-8", "surrogatepass")
     try:
@@ -78,6 +79,14 @@ def _from_json(stored: Any) -> Any:
     """Return the value in a text that is JSON; other values as they are."""
     try:
         return json.loads(stored) if isinstance(stored, str) else stored
+    except ValueError:
+        return stored
+
+
+def _complex_of_text(stored: Any) -> Any:
+    """Return the complex number in a text, which JSON has no other form for."""
+    try:
+        return complex(stored) if isinstance(stored, str) and stored.endswith("j)") else stored
     except ValueError:
         return stored
 

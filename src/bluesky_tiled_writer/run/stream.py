@@ -244,7 +244,13 @@ class Stream:
             field.note_missing(self._deviations)
         rows = self._deviations.notes(self.name, self._seq_nums.__getitem__)
         of_server = self._fields.server_notes() if self.stored else []
-        return [*self._fields.notes, *rows, *self.external.notes(), *of_server]
+        return [
+            *self._fields.notes,
+            *self._fields.naming_notes(),
+            *rows,
+            *self.external.notes(),
+            *of_server,
+        ]
 
     @property
     def nodes(self) -> list[str]:

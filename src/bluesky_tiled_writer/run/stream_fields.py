@@ -73,6 +73,7 @@ class StreamFields:
         self._data: list[Field] = []
         self._stamps: list[Field] = []
         self._verbatim: dict[str, Field] = {}
+        self._names_wanted: dict[Field, str] = {}
 
     def __iter__(self) -> Iterator[Field]:
         yield from self.fixed
@@ -154,17 +155,26 @@ class StreamFields:
         field = Field(
             source,
             declared,
-            name=column or name,
+            # Where no node can hold the values, they are text in a column.
+            name=column or self._names.substitute(name),
             node=node,
             limits=self._settings.limits,
             is_column=column is not None,
             max_list=self._settings.max_array_size,
             born=born,
         )
-        in_table = field.storage_form.in_table
-        if (stored_as := field.name if in_table else node) != name:
-            self.notes.append(self._stored_in(name, "column" if in_table else "node", stored_as))
+        self._names_wanted[field] = name
         return field
+
+    def naming_notes(self) -> list[str]:
+        """Say which keys are stored under other names, once the form of all of them is known."""
+        notes = []
+        for field, name in self._names_wanted.items():
+            in_table = field.storage_form.in_table
+            if (stored_as := field.name if in_table else field.node) != name:
+                what = "column" if in_table else "node"
+                notes.append(self._stored_in(name, what, stored_as))
+        return notes
 
     def _stored_in(self, name: str, what: str, stored_as: str) -> str:
         return f"Stream {self._stream!r}, key {name!r}: stored in the {what} {stored_as!r}."

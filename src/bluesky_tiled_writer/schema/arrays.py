@@ -249,7 +249,7 @@ class ArrayEncoder:
             return self._fit_elements(items, declared, value, row_number, noted)
 
         noted = Deviations()
-        row = records.parse(value, None if self.shape is None else len(self.shape), fit)
+        row = records.parse(value, fit)
         if row is None:
             return None
         deviations.update(noted)
@@ -273,7 +273,7 @@ class ArrayEncoder:
         if value is None:
             return None
         if self._records is not None:
-            return self._records.parse(value, None, lambda items, _: items)
+            return self._records.parse(value, lambda items, _: items)
         row, _ = row_of(value)
         return value if row is None else row
 

@@ -28,6 +28,11 @@ _TABLE = re.compile(r"internal(_\d+)?")
 _MAX_FILE_NAME = 240
 """Bytes of a node's name, quoted as Tiled quotes it for a file: most file systems take 255."""
 
+_NO_WORD = re.compile(r"[^A-Za-z0-9_]")
+
+_KEPT_COLUMN = 40
+"""Characters that are left of a name that is substituted."""
+
 _KEPT = 60
 """Characters that are left of a longer name, before the digest that tells it from others."""
 
@@ -73,6 +78,16 @@ class Names:
             return None
         if len(free.encode()) + reserve > MAX_NAME_BYTES:
             return None
+        self._columns.add(free.lower())
+        return free
+
+    def substitute(self, name: str) -> str:
+        """Reserve and return a name for a column in place of one that SQL refuses."""
+        free = _NO_WORD.sub("_", name)[:_KEPT_COLUMN]
+        if not free[:1].isalpha():
+            free = f"key{free}"
+        while free.lower() in self._columns:
+            free += "_"
         self._columns.add(free.lower())
         return free
 

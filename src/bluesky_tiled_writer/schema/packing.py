@@ -170,7 +170,7 @@ class Packer:
         if isinstance(row, str | list | tuple):
             return json_text(row)
         if row.dtype.kind == "U" != self.dtype.kind:  # which JSON has in place of the type
-            return json_text(row.tolist())
+            return json_text(row.tolist() if row.ndim else [row.item()])
         if row.dtype.kind == "S" == self.dtype.kind:
             deviations.add(self.key, Deviation.AS_TEXT, row_number, row)
         row = self._typed(row, row_number, deviations)

@@ -45,7 +45,7 @@ class RecordType:
         names = self.declared.names or ()
         return np.dtype([(name, types[name], self._declared_fields[name].shape) for name in names])
 
-    def parse(self, value: Any, ndim: int | None, fit: FitField) -> np.ndarray | None:
+    def parse(self, value: Any, fit: FitField) -> np.ndarray | None:
         """Return a value as an array of records, whose fields have the types of the value.
 
         Parameters
@@ -53,8 +53,6 @@ class RecordType:
         value : Any
             An array of records, a table (a mapping of columns), or nested lists of records, which
             are lists themselves in JSON.
-        ndim : int or None
-            Dimensions of the lists that hold the records; None if that is not known.
         fit : callable
             Decides if the values of a field fit.
 
@@ -63,7 +61,7 @@ class RecordType:
         numpy.ndarray or None
             None if it has other fields, or values that do not fit.
         """
-        columns = self._columns(value, ndim)
+        columns = self._columns(value)
         if columns is None:
             return None
         fitted: dict[str, np.ndarray] = {}
@@ -89,7 +87,7 @@ class RecordType:
             self._types[name].account(items)
         return records
 
-    def _columns(self, value: Any, ndim: int | None) -> Mapping[str, Any] | None:
+    def _columns(self, value: Any) -> Mapping[str, Any] | None:
         names = self.declared.names or ()
         if isinstance(value, np.ndarray | np.void) and value.dtype.names is not None:
             value = np.asarray(value)
@@ -102,7 +100,8 @@ class RecordType:
             value = value.tolist()
         if not isinstance(value, list | tuple):
             return None
-        ndim = depth_of(value) - 1 if ndim is None else ndim
+        # By the value alone: with the shape of other rows it would mean something else in each.
+        ndim = depth_of(value) - 1 - len(self._declared_fields[names[0]].shape)
         try:
             return {name: _pick(value, ndim, i, len(names)) for i, name in enumerate(names)}
         except (TypeError, IndexError, ValueError):
