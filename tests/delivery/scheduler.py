@@ -48,7 +48,7 @@ WATCHED = (
 """Modules of which every line is a place to stop at."""
 LOCKING = (memory, process, run_life, run_manager, sender, task_queue, event_buffer, journal_file)
 """Modules whose locks the scheduler replaces."""
-MOST_LINES = 30_000
+MOST_LINES = 100_000
 WAITS = 200
 """Times that a wait with a timeout looks again before it gives up."""
 

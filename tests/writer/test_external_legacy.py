@@ -160,7 +160,7 @@ def test_a_value_that_is_neither_filled_nor_a_datum_is_noted_once(client: Contai
     run.start()
     run.descriptor("primary", {"x": "number", "img": external((2,), kind="OLD:")})
     for i in range(3):
-        run.event("primary", {"x": i / 2, "img": [1, 2]})
+        run.event("primary", {"x": i / 2, "img": 7})
     run.stop()
     emit(run.docs, TiledWriter(client))
     (note,) = notes_of(client, run.uid)

@@ -22,6 +22,10 @@ NAMES = [
 ]
 
 
+def postgresql(kind: str) -> Any:
+    return pytest.param("postgresql", kind, marks=pytest.mark.postgresql)
+
+
 def written(client: Container, declared: Any, value: Any) -> tuple[RunBuilder, Container]:
     run = RunBuilder()
     run.start()
@@ -45,7 +49,11 @@ def names_in_tiled(run: Container) -> dict[str, str]:
     return names
 
 
-@pytest.mark.parametrize("kind", ["column", "array"])
+@pytest.mark.parametrize(
+    ("database", "kind"),
+    [("duckdb", "array"), ("sqlite", "column"), postgresql("column")],
+    indirect=["database"],
+)
 def test_every_key_opens_under_its_name_or_the_one_that_is_noted(
     storage_client: Container, kind: str
 ) -> None:
@@ -60,8 +68,7 @@ def test_every_key_opens_under_its_name_or_the_one_that_is_noted(
         stored_as = names[name]
         assert unquote(quote(stored_as, safe="")) == stored_as == unquote(stored_as)
         assert stream[stored_as].read().ravel()[0] == i
-    for name in stream:
-        stream[name].read()
+    assert all(unquote(name) == name and "/" not in name for name in stream)
     assert {*names.values()} <= {*stream.read().data_vars}
     metadata: dict[str, Any] = {}
     base = stream_of(storage_client, docs.uid)

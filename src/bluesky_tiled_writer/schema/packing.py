@@ -170,11 +170,13 @@ class Packer:
         if isinstance(row, str | list | tuple):
             return json_text(row)
         if row.dtype.kind == "U" != self.dtype.kind:  # which JSON has in place of the type
-            return json_text(row.tolist() if row.ndim else [row.item()])
+            return json_text(row.tolist() if row.ndim else [row.tolist()])
         if row.dtype.kind == "S" == self.dtype.kind:
             deviations.add(self.key, Deviation.AS_TEXT, row_number, row)
-        row = self._typed(row, row_number, deviations)
+        given, row = row, self._typed(row, row_number, deviations)
         if row.dtype.names is not None:
+            if any(row.dtype[name].base.kind == "S" and row.size for name in row.dtype.names):
+                deviations.add(self.key, Deviation.AS_TEXT, row_number, given)
             return json_text({name: row[name].tolist() for name in row.dtype.names})  # type: ignore[index]
         if isinstance(row, NestedRow):
             return json_text(row.with_elements(self._as_wanted(row.elements)).tolist())
