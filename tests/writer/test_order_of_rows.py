@@ -172,6 +172,19 @@ def test_each_part_of_a_wide_table_is_in_order(
     assert_in_order(storage_client, run.uid, 150, keys)
 
 
+@pytest.mark.parametrize("version", ["0.2.10", "0.2.11", "0.3.0b1", "unknown"])
+def test_a_server_that_does_not_sort_is_noted_where_that_matters(
+    storage_client: Container, database: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_client.context.server_info, "library_version", version)
+    run = numbered_run(NUMBERINGS["plain"], 2)
+    with TiledWriter(storage_client) as writer:
+        emit(run.docs, writer)
+    notes = storage_client[run.uid].metadata.get("notes", ())
+    noted = any("does not sort the rows" in note for note in notes)
+    assert noted == (database == "postgresql" and version == "0.2.10")
+
+
 @pytest.mark.parametrize("database", DATABASES[-1:], indirect=True)
 @pytest.mark.parametrize("numbering", ["plain", "rewound"])
 def test_runs_that_were_stored_without_an_order_get_one(
