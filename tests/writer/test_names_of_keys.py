@@ -80,3 +80,27 @@ def test_every_key_opens_under_its_name_or_the_one_that_is_noted(
     assert {*metadata} == {*NAMES}  # from what is stored to the key as it was
     stored = RunInTiled.find(storage_client, docs.uid)
     assert list(map(str, verify(docs.docs, stored))) == []
+
+
+def test_streams_whose_names_change_in_a_url_get_other_names(client: Container) -> None:
+    """A monitor of the device `det/x` is called `det/x_monitor`."""
+    names = ["det/x_monitor", "det_x_monitor", "a%2Fb", "a?b", "a\x7fb", "plain", ".."]
+    run = RunBuilder()
+    run.start()
+    for name in names:
+        run.descriptor(name, {"x": "number"})
+    for row in range(2):
+        for i, name in enumerate(names):
+            run.event(name, {"x": i + row / 2})
+    run.stop()
+    with TiledWriter(client) as writer:
+        emit(run.docs, writer)
+    stored = client[run.uid]
+    found = ["det_x_monitor", "det_x_monitor_", "a_2Fb", "a_b", "a_b_", "plain", ".._"]
+    assert sorted(stored) == sorted(found)
+    for i, (name, stored_as) in enumerate(zip(names, found, strict=True)):
+        assert stored[stored_as]["x"].read().tolist() == [i, i + 0.5]
+        note = f"Stream {name!r}: stored as the stream {stored_as!r}."
+        assert (note in stored.metadata["notes"]) == (name != stored_as)
+    in_tiled = RunInTiled.find(client, run.uid)
+    assert list(map(str, verify(run.docs, in_tiled))) == []

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bluesky_tiled_writer.errors import DocumentError, UnknownReference
@@ -104,12 +105,13 @@ def verify(documents: Iterable[tuple[str, Any]], stored: RunInTiled | None) -> I
         for path, text in different_metadata(plain, held, name):
             yield Difference(f"{path}: {text}")
     for name, stream in expected.streams.items():
-        nodes = stored.stream(name)
+        found = notes.stream(name)
+        nodes = stored.stream(found)
         if nodes is None:
             yield Difference("Tiled has no such stream", name)
         else:
-            yield from _verify_stream(stream, nodes, notes)
-    for name in sorted(stored.names - expected.streams.keys()):
+            yield from _verify_stream(replace(stream, name=found), nodes, notes)
+    for name in sorted(stored.names - set(map(notes.stream, expected.streams))):
         yield Difference("Tiled has this stream, and the documents do not", name)
 
 
@@ -248,6 +250,14 @@ class _Notes:
                 self._counts[note] -= 1
                 return left > 0
         return False
+
+    def stream(self, name: str) -> str:
+        """Return the name of a stream in Tiled."""
+        begin = f"Stream {name!r}: stored as the stream "
+        for note in self._about(begin):
+            with suppress(ValueError, SyntaxError):
+                return str(ast.literal_eval(note.removeprefix(_noted(begin))[:-1]))
+        return name
 
     def stored_as(self, stream: str, name: str, what: str) -> str:
         """Return the name of the column or node that holds a key, or its timestamps."""

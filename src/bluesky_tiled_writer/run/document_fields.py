@@ -50,6 +50,17 @@ def path_segment(doc: Mapping[str, Any], kind: str, field: str) -> str:
     )
 
 
+def stream_name(doc: Mapping[str, Any]) -> str:
+    """Return the name of the stream of a descriptor."""
+    name = doc.get("name")
+    if isinstance(name, str) and name:
+        return name
+    raise InvalidDocument(
+        f"The descriptor document {doc.get('uid')!r} has the name {name!r}.",
+        hint="It must be text: the name of the stream of its events.",
+    )
+
+
 def reference(doc: Mapping[str, Any], kind: str, field: str, hint: str) -> Hashable:
     """Return a field that other documents refer to, or that refers to others."""
     value = doc.get(field)

@@ -9,7 +9,7 @@ from typing import Any
 from event_model import DocumentRouter
 
 from bluesky_tiled_writer.errors import InvalidDocument, UnknownReference
-from bluesky_tiled_writer.schema import NOTES_KEY, DeclaredKey, to_json
+from bluesky_tiled_writer.schema import NOTES_KEY, DeclaredKey, Names, is_addressable, to_json
 
 from .document_fields import (
     mapping,
@@ -20,6 +20,7 @@ from .document_fields import (
     read_range,
     read_specs,
     reference,
+    stream_name,
     text_name,
 )
 from .event_buffer import EventBuffer
@@ -74,6 +75,7 @@ class RunWriter(DocumentRouter):
         self._uid = ""
         self._access_tags: Sequence[str] | None = None
         self._streams: dict[str, _OpenStream] = {}
+        self._stream_names: dict[str, str] = {}  # those in Tiled, by those of the documents
         self._by_descriptor: dict[Any, _OpenStream] = {}
         self._ready = False
 
@@ -127,9 +129,9 @@ class RunWriter(DocumentRouter):
         Raises
         ------
         InvalidDocument
-            If its name cannot be part of a path, or it has no uid or no data keys.
+            If it has no name, no uid, or no data keys.
         """
-        name = path_segment(mapping("descriptor", doc), "descriptor", "name")
+        name = self._stream_name(stream_name(mapping("descriptor", doc)))
         uid = reference(doc, "descriptor", "uid", "Its events refer to its uid.")
         if not isinstance(data_keys := doc.get("data_keys"), Mapping):
             raise InvalidDocument(
@@ -144,6 +146,17 @@ class RunWriter(DocumentRouter):
         else:
             self._by_descriptor[uid] = open_stream
             self._update(open_stream, name, doc)
+
+    def _stream_name(self, given: str) -> str:
+        """Return the name of a stream in Tiled: another one, with a note, if it would not open."""
+        if given not in self._stream_names:
+            name = given if is_addressable(given) else Names().node(given)
+            while name in self._stream_names.values():
+                name += "_"
+            if name != given:
+                self.notes.append(f"Stream {given!r}: stored as the stream {name!r}.")
+            self._stream_names[given] = name
+        return self._stream_names[given]
 
     def _open(self, name: str, doc: Mapping[str, Any]) -> _OpenStream:
         stream = Stream(self._uid, name, self._settings, self._access_tags)

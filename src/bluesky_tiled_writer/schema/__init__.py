@@ -27,7 +27,14 @@ from .data_key import TEXT, DeclaredKey, Source, StorageForm
 from .field import Chunk, Field, Parsed
 from .json_values import NOTES_KEY, fields_of, to_json
 from .limits import ServerLimits, ragged_name
-from .names import MAX_COLUMNS, Names, dimension_names, parts, timestamp_name
+from .names import (
+    MAX_COLUMNS,
+    Names,
+    dimension_names,
+    is_addressable,
+    parts,
+    timestamp_name,
+)
 from .notes import MAX_NOTES, Deviation, Deviations, verbatim
 from .plain_values import plain_number, plain_scalar
 from .ragged_rows import Content, NestedRow, RaggedRows, Row, in_columns
@@ -73,6 +80,7 @@ __all__ = [
     "dimension_names",
     "fields_of",
     "in_columns",
+    "is_addressable",
     "join_columns",
     "only_element",
     "parts",

@@ -21,7 +21,7 @@ _COLUMN = re.compile(r"[A-Za-z].*")
 # Tiled's client puts names into URLs as they are: these end a path segment or change it on the
 # way (`%41` arrives as `A`). Control characters are no part of a file name, and lone surrogates
 # no part of any URL.
-_UNADDRESSABLE = re.compile(r"[/?#\x00-\x1f\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})")
+_UNADDRESSABLE = re.compile(r"[/?#\x00-\x1f\x7f\ud800-\udfff]|%(?=[0-9A-Fa-f]{2})")
 _DOTS = re.compile(r"\.{0,2}")
 _TABLE = re.compile(r"internal(_\d+)?")
 
@@ -44,6 +44,11 @@ def is_column_name(name: str) -> bool:
         and _FORBIDDEN.search(name) is None
         and len(name.encode()) <= MAX_NAME_BYTES
     )
+
+
+def is_addressable(name: str) -> bool:
+    """Return True if a node of this name can be opened: it arrives in a URL as it is."""
+    return not _UNADDRESSABLE.search(name) and not _DOTS.fullmatch(name)
 
 
 class Names:
