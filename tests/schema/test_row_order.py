@@ -86,6 +86,6 @@ def test_what_is_no_column_of_numbers_has_no_order(numbers: object) -> None:
 
 def test_numbers_of_rows_go_on_from_batch_to_batch() -> None:
     field, noted = RowNumbers("n"), Deviations()
-    assert field.absorb(range(2), 3, noted).to_pylist() == [3, 4]
+    assert field.batch(3, 2).to_pylist() == [3, 4]
     assert field.absent(2).to_pylist() == [0, 1]
     assert field.again([None] * 3, noted).to_pylist() == [0, 1, 2]

@@ -253,21 +253,18 @@ class _Notes:
 
     def stream(self, name: str) -> str:
         """Return the name of a stream in Tiled."""
-        begin = f"Stream {name!r}: stored as the stream "
-        for note in self._about(begin):
-            with suppress(ValueError, SyntaxError):
-                return str(ast.literal_eval(note.removeprefix(_noted(begin))[:-1]))
-        return name
+        return self._name_in(f"Stream {name!r}", ": stored as the stream ", name)
 
     def stored_as(self, stream: str, name: str, what: str) -> str:
         """Return the name of the column or node that holds a key, or its timestamps."""
-        begin = f": stored in the {what} "
-        for note in self._about(f"Stream {stream!r}, key {name!r}{begin}"):
-            try:
-                return str(ast.literal_eval(note.partition(begin)[2][:-1]))
-            except (ValueError, SyntaxError):
-                continue
-        return name
+        return self._name_in(f"Stream {stream!r}, key {name!r}", f": stored in the {what} ", name)
+
+    def _name_in(self, subject: str, words: str, default: str) -> str:
+        """Return the name that stands at the end of a note about a subject."""
+        for note in self._about(subject + words):
+            with suppress(ValueError, SyntaxError):
+                return str(ast.literal_eval(note.partition(words)[2][:-1]))
+        return default
 
     def mention_external(self, stream: str, key: str) -> bool:
         """Return True if the notes tell that the files of a key could not all be registered."""

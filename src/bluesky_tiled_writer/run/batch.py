@@ -139,8 +139,6 @@ class Batch:
 
     def column(self, source: Source, key: str = "") -> Sequence[Any]:
         """Return the values of one column over all segments."""
-        if source is Source.ROW_NUMBER:
-            return range(len(self))
         columns = [segment.column(source, key) for segment in self.segments]
         if len(columns) == 1:
             return columns[0]

@@ -37,14 +37,13 @@ def mapping(kind: str, doc: Any) -> Mapping[str, Any]:
     )
 
 
-def path_segment(doc: Mapping[str, Any], kind: str, field: str) -> str:
-    """Return a uid or a name that becomes part of a path in Tiled."""
-    value = doc.get(field)
-    if isinstance(value, str) and value not in ("", ".", "..") and not _NO_PATH.search(value):
-        return value
+def run_uid(start: Mapping[str, Any]) -> str:
+    """Return the uid of a run, which becomes part of paths in Tiled."""
+    uid = start.get("uid")
+    if isinstance(uid, str) and uid not in ("", ".", "..") and not _NO_PATH.search(uid):
+        return uid
     raise InvalidDocument(
-        f"The {kind} document {doc.get('uid')!r} has the {field} {value!r}, which cannot be part"
-        " of a path.",
+        f"The start document {uid!r} has the uid {uid!r}, which cannot be part of a path.",
         hint="It must be text that is not empty, not '.' or '..', and has no slash, question"
         " mark, hash, lone surrogate or control character.",
     )

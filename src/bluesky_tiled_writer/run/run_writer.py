@@ -14,12 +14,12 @@ from bluesky_tiled_writer.schema import NOTES_KEY, DeclaredKey, Names, is_addres
 from .document_fields import (
     mapping,
     own_copy,
-    path_segment,
     read_access_tags,
     read_data_key,
     read_range,
     read_specs,
     reference,
+    run_uid,
     stream_name,
     text_name,
 )
@@ -113,7 +113,7 @@ class RunWriter(DocumentRouter):
             If its uid cannot be part of a path.
         """
         start = dict(mapping("start", doc))
-        uid = path_segment(start, "start", "uid")
+        uid = run_uid(start)
         specs, about_specs = read_specs(start.pop("tiled_specs", None))
         self._access_tags, about_tags = read_access_tags(start.pop("tiled_access_tags", None))
         self.notes += about_specs + about_tags

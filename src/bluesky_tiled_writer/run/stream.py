@@ -130,7 +130,7 @@ class Stream:
         order = self._order.after(*(parsed[field] for field in self._fields.fixed))
         layout = self._fields.layout(order)
         for numbers in self._fields.row_numbers:
-            parsed[numbers] = numbers.absorb(batch.column(numbers.source), start, deviations)
+            parsed[numbers] = numbers.batch(start, len(batch))
         signatures = {
             name: [(f.name, f.signature) for f in fields] for name, fields in layout.items()
         }

@@ -106,9 +106,9 @@ class RowNumbers:
         self.name = name
         self.stored_in: str | None = None
 
-    def absorb(self, values: Collection[object], start: int, deviations: Deviations) -> pa.Array:
+    def batch(self, start: int, count: int) -> pa.Array:
         """Return the numbers of the rows of a batch."""
-        return pa.array(np.arange(start, start + len(values), dtype=np.int64))
+        return pa.array(np.arange(start, start + count, dtype=np.int64))
 
     def pack(self, parsed: pa.Array, start: int, deviations: Deviations) -> pa.Array:
         """Return the numbers as they are."""
@@ -116,7 +116,7 @@ class RowNumbers:
 
     def absent(self, count: int) -> pa.Array:
         """Return the numbers of the rows that were stored before."""
-        return pa.array(np.arange(count, dtype=np.int64))
+        return self.batch(0, count)
 
     def again(self, content: Collection[object], deviations: Deviations) -> pa.Array:
         """Return the numbers of the rows of a node that is written anew."""

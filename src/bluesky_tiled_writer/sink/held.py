@@ -17,12 +17,11 @@ from .tables import TableNode, telling_columns
 
 def rows_held(requests: Requests, run: str) -> Iterator[tuple[Node, int]]:
     """Yield each node of a run whose data Tiled keeps, and how many different rows it holds."""
-    for stream in requests.children((run,)):
-        for item in requests.children((run, stream["id"])):
-            sources = item["attributes"].get("data_sources") or []
-            if any(source["management"] == "writable" for source in sources):
-                node = Node(run, stream["id"], item["id"])
-                yield node, _rows(requests, node, item)
+    for stream, item in requests.nodes(run):
+        sources = item["attributes"].get("data_sources") or []
+        if any(source["management"] == "writable" for source in sources):
+            node = Node(run, stream, item["id"])
+            yield node, _rows(requests, node, item)
 
 
 def _rows(requests: Requests, node: Node, item: dict[str, Any]) -> int:

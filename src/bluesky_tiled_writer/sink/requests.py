@@ -12,7 +12,7 @@ from tiled.client.base import BaseClient
 from tiled.client.utils import MSGPACK_MIME_TYPE, handle_error
 from tiled.utils import safe_json_dump
 
-from bluesky_tiled_writer.errors import RequestRefused, mapped_errors
+from bluesky_tiled_writer.errors import RequestRefused, Retry, StorageError, mapped_errors
 
 NodePath = tuple[str, ...]
 """Names of nodes, from below the root of the writer."""
@@ -23,9 +23,6 @@ HEALTH_TIMEOUT = 3.0
 HEALTH_ATTEMPTS = 3
 """Broken connections that a health check may meet: after an error of its own the server closes the
 connection, and the client may reuse it before it notices."""
-
-BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-"""What httpx raises if the server, or a proxy, closes a connection that is in use."""
 
 
 class Requests:
@@ -109,6 +106,12 @@ class Requests:
                 return
             params |= dict(httpx.URL(following).params)
 
+    def nodes(self, run: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the stream, and what the server says, of each node in the streams of a run."""
+        for stream in self.children((run,)):
+            for item in self.children((run, stream["id"])):
+                yield stream["id"], item
+
     @property
     def sorts_rows(self) -> bool:
         """True if the server can sort the rows of a table, which Tiled can from 0.2.11 on."""
@@ -122,10 +125,11 @@ class Requests:
         options = {} if in_process(self._client) else {"timeout": HEALTH_TIMEOUT}
         for _ in range(HEALTH_ATTEMPTS):
             try:
-                answer = context.http_client.get(context.api_uri, **options)
-            except BROKEN:
-                continue
-            except Exception:
+                with mapped_errors("a health check"):
+                    answer = context.http_client.get(context.api_uri, **options)
+            except StorageError as error:
+                if error.retry is Retry.UNLESS_SERVER_IS_AWAY:
+                    continue
                 return False
             return bool(answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR)
         return False

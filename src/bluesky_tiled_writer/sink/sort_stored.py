@@ -13,7 +13,7 @@ from bluesky_tiled_writer.errors import StorageError
 from bluesky_tiled_writer.run import Node
 from bluesky_tiled_writer.schema import BY_SEQ_NUM, BY_TIME_AND_SEQ_NUM, ServerLimits
 
-from .node import structure_of
+from .node import has_structure, structure_of
 from .requests import Requests
 from .tables import TableNode, keeps_order, order_of
 
@@ -62,14 +62,10 @@ def sort_stored(client: BaseClient, run: str) -> Iterator[SortedTable]:
     requests = Requests(client)
     if requests.item((run,)) is None:
         raise StorageError(f"Tiled has no run {run!r}.")
-    for stream in requests.children((run,)):
-        for item in requests.children((run, stream["id"])):
-            attributes = item["attributes"]
-            if (
-                attributes["structure_family"] == StructureFamily.table
-                and attributes["data_sources"]
-            ):
-                yield _sort(requests, Node(run, stream["id"], item["id"]), item)
+    for stream, item in requests.nodes(run):
+        is_table = item["attributes"]["structure_family"] == StructureFamily.table
+        if is_table and has_structure(item):
+            yield _sort(requests, Node(run, stream, item["id"]), item)
 
 
 def _sort(requests: Requests, node: Node, item: Mapping[str, Any]) -> SortedTable:
