@@ -17,7 +17,9 @@
            |-- TooEarly             an unanswered request may still take effect: ask again later
            |-- NotStored            not stored in time, or too much waits to be stored
            |-- ServerUnreachable    no answer
+           |-- ContainerMissing     there is no container that could get the runs
            `-- RequestRefused       the server answered, and refused
+                 |-- LoginRefused         the login does not work, or could not be tried
                  `-- StorageUnsupported   the server cannot store this type or value
 
 Each message names the document, key or node; `hint` says what to do next; `StorageError.retry`
@@ -94,6 +96,12 @@ class Retry(Enum):
 
     LATER = "later"
     """The server asks to be left alone for a while."""
+
+    WHEN_LOGIN_WORKS = "when the login works"
+    """The server takes no request with these credentials. They may come to work, or be replaced."""
+
+    WHEN_ALLOWED = "when it is allowed"
+    """This run may not be written there now: for want of a permission, or of the container."""
 
     MAYBE = "maybe"
     """The server is in trouble, or this very request causes it; try again a few times."""
@@ -179,7 +187,15 @@ class ServerUnreachable(StorageError):
         self.retry = retry
 
 
+class ContainerMissing(StorageError):
+    """There is no container that could get the runs; it may be made later."""
+
+    retry = Retry.WHEN_ALLOWED
+
+
 _RETRY = {
+    401: Retry.WHEN_LOGIN_WORKS,
+    403: Retry.WHEN_ALLOWED,
     408: Retry.LATER,
     425: Retry.LATER,
     429: Retry.LATER,
@@ -212,13 +228,30 @@ class RequestRefused(StorageError):
         self.status = status
         self.retry_after = retry_after
         self.retry = _RETRY.get(status, Retry.NEVER)
-        # A 404 comes before anything is done. The others may come from a proxy, or late.
-        self.uncertain = self.retry is not Retry.NEVER and status != 404
+        # These come before anything is done. The others may come from a proxy, or late.
+        before = self.retry in (Retry.NEVER, Retry.WHEN_LOGIN_WORKS, Retry.WHEN_ALLOWED)
+        self.uncertain = not before and status != 404
 
     @property
     def about_content(self) -> bool:
         """True if the server may have failed on the content of the request."""
         return self.retry is Retry.MAYBE and self.uncertain
+
+
+class LoginRefused(RequestRefused):
+    """The login does not work: it was refused, has expired, or could not be tried."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "Log in again, or give the client an API key.",
+        status: int | None = 401,
+        retry_after: float = 0.0,
+    ) -> None:
+        super().__init__(message, hint=hint, status=status, retry_after=retry_after)
+        self.retry = Retry.WHEN_LOGIN_WORKS
+        self.uncertain = False
 
 
 class StorageUnsupported(RequestRefused):
@@ -229,52 +262,98 @@ class StorageUnsupported(RequestRefused):
 
 
 @contextmanager
-def mapped_errors(what: str) -> Iterator[None]:
+def mapped_errors(what: str, server: str = "") -> Iterator[None]:
     """Raise exceptions from requests to Tiled as errors of this package, which pass unchanged.
 
     Parameters
     ----------
     what : str
         The request, for the message, such as "the request for run 'x'".
+    server : str, optional
+        Root of the API, if only requests to it are made here, by HTTP. Whatever else goes wrong is
+        then a matter of the login: the http client asks another server for tokens, or runs code
+        that a user wrote for it.
 
     Raises
     ------
     RequestRefused
         If the server answered with an error. Without a status for anything else that was raised:
         an app in this process lets its own exceptions through.
+    LoginRefused
+        If the login does not work, or could not be tried.
     ServerUnreachable
         If there was no answer.
     """
     import httpx  # here, since pytest imports this package at its start
 
-    broken_off = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-    # With these no part of the request has left this machine.
-    never_sent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
     try:
         yield
     except TiledWriterError:
         raise
     except httpx.HTTPStatusError as error:
+        if not _is_for(error.request, server):
+            raise _login_not_tried(what, error) from error
         status = error.response.status_code
-        raise RequestRefused(
-            f"Tiled answered {status} to {what}: {_detail(error.response).rstrip('.')}.",
-            hint=_HINTS.get(status, ""),
+        refused = LoginRefused if status == httpx.codes.UNAUTHORIZED else RequestRefused
+        detail = _detail(error.response).rstrip(".")
+        hint = 403 if status == httpx.codes.UNAUTHORIZED and "scopes" in detail else status
+        raise refused(
+            f"Tiled answered {status} to {what}: {detail}.",
+            hint=_HINTS.get(hint, ""),
             status=status,
             retry_after=_retry_after(error.response),
         ) from error
     except httpx.HTTPError as error:
-        raise ServerUnreachable(
-            f"No answer from Tiled to {what}: {type(error).__name__} {error}.",
-            hint="Is the server up, and its address right?",
-            uncertain=not isinstance(error, never_sent),
-            retry=(
-                Retry.UNLESS_SERVER_IS_AWAY
-                if isinstance(error, broken_off)
-                else Retry.WHEN_SERVER_IS_BACK
-            ),
-        ) from error
+        if not _is_for(getattr(error, "_request", None), server):
+            raise _login_not_tried(what, error) from error
+        raise _unreachable(what, error) from error
     except Exception as error:
+        if server or _is_of_login(error):
+            raise _login_not_tried(what, error) from error
         raise RequestRefused(f"Tiled failed on {what}: {type(error).__name__}: {error}") from error
+
+
+def _unreachable(what: str, error: httpx.HTTPError) -> ServerUnreachable:
+    import httpx
+
+    broken_off = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+    # With these no part of the request has left this machine.
+    never_sent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+    return ServerUnreachable(
+        f"No answer from Tiled to {what}: {type(error).__name__} {error}.",
+        hint="Is the server up, and its address right?",
+        uncertain=not isinstance(error, never_sent),
+        retry=(
+            Retry.UNLESS_SERVER_IS_AWAY
+            if isinstance(error, broken_off)
+            else Retry.WHEN_SERVER_IS_BACK
+        ),
+    )
+
+
+def _is_for(request: httpx.Request | None, server: str) -> bool:
+    """Return True unless a request went to another server than Tiled."""
+    import httpx
+
+    if request is None or not server:
+        return True
+    ours, url = httpx.URL(server), request.url
+    return (url.host, url.port) == (ours.host, ours.port)
+
+
+def _is_of_login(error: Exception) -> bool:
+    """Return True for what `tiled.client` raises about logins."""
+    from tiled.client.auth import CannotRefreshAuthentication
+    from tiled.client.context import CannotPrompt, PasswordRejected
+
+    return isinstance(error, CannotRefreshAuthentication | CannotPrompt | PasswordRejected)
+
+
+def _login_not_tried(what: str, error: Exception) -> LoginRefused:
+    text = " ".join(str(error).split())
+    return LoginRefused(
+        f"There is no login for {what}: {type(error).__name__}: {text}", status=None
+    )
 
 
 _HINTS = {

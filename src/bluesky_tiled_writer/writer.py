@@ -8,11 +8,10 @@ from functools import partial
 from html import escape
 from inspect import signature
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from event_model import DocumentNames, DocumentRouter
-from tiled.client import from_profile, from_uri
+from tiled.client import from_profile
 from tiled.client.base import BaseClient
 
 from .checks import log_problems
@@ -31,7 +30,7 @@ from .errors import InvalidDocument
 from .journal import JournalDirectory
 from .normalizer import RunNormalizer
 from .run import READY_BYTES, RunSettings
-from .sink import TiledSink, in_process
+from .sink import Connection, Opening, TiledSink, connect
 
 BATCH_SIZE = 10_000
 """Rows of a stream that are sent together, unless `flush_interval` is over before."""
@@ -72,8 +71,7 @@ class TiledWriter(DocumentRouter):
         The original URIs are kept in the metadata of the nodes.
     validate : bool, optional
         Validate each run after its stop document. What does not agree with its files is logged,
-        by key. Where bluesky-tiled-plugins is installed its own check follows, which raises an
-        error. Deprecated there: call ``client[uid].validate()`` instead.
+        by key. Where bluesky-tiled-plugins is installed its own check follows, which raises errors.
     ignore_errors : list of str, optional
         Patterns (regular expressions) of validation errors to ignore.
     flush_interval : float
@@ -100,7 +98,7 @@ class TiledWriter(DocumentRouter):
 
     def __init__(
         self,
-        client: BaseClient,
+        client: BaseClient | Connection,
         *,
         normalizer: type[DocumentRouter] | None = RunNormalizer,
         patches: dict[str, Callable[[Any], Any]] | None = None,
@@ -118,15 +116,16 @@ class TiledWriter(DocumentRouter):
         journal_directory: str | Path | None = "default",
     ) -> None:
         super().__init__()
-        self.client = client
+        connection = client if isinstance(client, Connection) else Connection.of(client)
+        self._connection = connection
         self.patches = patches or {}
         self.spec_to_mimetype = spec_to_mimetype or {}
         self.backup_directory = backup_directory
         self.backup_dictionary = backup_dictionary
         self.ignore_errors = ignore_errors or []
-        # An app in this process may have its catalog in memory, on the one connection of which
-        # two requests at the same time get into each other's transactions.
-        local = in_process(client)
+        # An app in this process may have its catalog in memory, with one connection for all
+        # requests, which would get into each other's transactions.
+        local = connection.in_process
         self.settings = Settings(
             run=RunSettings(
                 batch_size=batch_size,
@@ -146,11 +145,13 @@ class TiledWriter(DocumentRouter):
             connections=1 if local else CONNECTIONS,
             wait_for_close=local,
         )
-        self._manager = _new_manager(client, self.settings, journal_directory)
+        self._manager = _new_manager(connection, self.settings, journal_directory)
         self._router = Router(self._manager)
         self._event = self._router.event
         self._validate = bool(validate)
         weakref.finalize(self, self._manager.drop).atexit = False
+        if not connection.is_open:
+            self._manager.connect_later(connection.open)
         if not local:  # an app may be another one than that of the process that is gone
             self._manager.recover_soon()
 
@@ -158,19 +159,27 @@ class TiledWriter(DocumentRouter):
     def from_uri(cls, uri: str, **kwargs: Any) -> Self:
         """Connect to a server and write there.
 
+        A server that is down, a refused login or a missing container is no obstacle: documents go
+        to the journal, and are stored when that is mended.
+
         Parameters
         ----------
         uri : str
             Address of the container that gets the runs.
         **kwargs
             Options of this class; anything else goes to `tiled.client.from_uri`.
+
+        Raises
+        ------
+        StorageError
+            If this is no URI of a server.
         """
         options = cls._options(kwargs)
-        return cls(from_uri(uri, **kwargs), **options)
+        return cls(connect(Opening.of_uri(uri, kwargs)), **options)
 
     @classmethod
     def from_profile(cls, profile: str, **kwargs: Any) -> Self:
-        """Connect as a Tiled profile says, and write there.
+        """Connect as a Tiled profile says, and write there; see `from_uri`.
 
         Parameters
         ----------
@@ -178,9 +187,16 @@ class TiledWriter(DocumentRouter):
             Name of the profile.
         **kwargs
             Options of this class; anything else goes to `tiled.client.from_profile`.
+
         """
         options = cls._options(kwargs)
-        return cls(from_profile(profile, **kwargs), **options)
+        opening = Opening.of_profile(profile, kwargs)
+        return cls(connect(opening) if opening else from_profile(profile, **kwargs), **options)
+
+    @property
+    def client(self) -> BaseClient:
+        """The container in Tiled that gets the runs; a `StorageError` if it cannot be reached."""
+        return self._connection.client
 
     @classmethod
     def _options(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -189,11 +205,11 @@ class TiledWriter(DocumentRouter):
         return {name: kwargs.pop(name) for name in known & kwargs.keys()}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} to {self.client.uri}: {self.status}>"
+        return f"<{type(self).__name__} to {self._connection.address}: {self.status}>"
 
     def _repr_html_(self) -> str:
-        address = escape(_address(self.client))
-        return f"<b>{type(self).__name__}</b> to {address}{self.status._repr_html_()}"
+        name = f"<b>{type(self).__name__}</b> to {escape(str(self._connection.address))}"
+        return f"{name}{self.status._repr_html_()}"
 
     # -- documents ------------------------------------------------------------------------------
 
@@ -363,20 +379,15 @@ class TiledWriter(DocumentRouter):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
 
 def _new_manager(
-    client: BaseClient, settings: Settings, journal_directory: str | Path | None
+    connection: Connection, settings: Settings, journal_directory: str | Path | None
 ) -> RunManager:
     sender = Sender(
-        TiledSink(client).healthy,
+        connection,
         settings.flush_interval,
         connections=settings.connections,
         exit_timeout=settings.timeout,
@@ -384,10 +395,6 @@ def _new_manager(
     journals = None
     if journal_directory is not None:
         journals = JournalDirectory(None if journal_directory == "default" else journal_directory)
-    app = client.context if in_process(client) else None
-    destination = Destination(_address(client), app)
-    return RunManager(settings, partial(TiledSink, client), sender, destination, journals)
-
-
-def _address(client: BaseClient) -> str:
-    return str(client.uri).split("?")[0].rstrip("/")
+    app = connection.client.context if connection.in_process else None
+    destination = Destination(connection.address.uri, app)
+    return RunManager(settings, partial(TiledSink, connection), sender, destination, journals)

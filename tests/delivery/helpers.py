@@ -110,6 +110,21 @@ def is_stopped(client: Container, uid: str) -> bool:
 
 
 @contextmanager
+def refused_for_good(client: Container) -> Iterator[None]:
+    """Have the server refuse whatever this client asks for: there is no such method (405)."""
+
+    def change(request: httpx.Request) -> None:
+        request.method = "TRACE"
+
+    hooks = client.context.http_client.event_hooks["request"]
+    hooks.append(change)
+    try:
+        yield
+    finally:
+        hooks.remove(change)
+
+
+@contextmanager
 def key_revoked(client: Container) -> Iterator[None]:
     """Have the server refuse whatever this client asks for."""
     context = client.context

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tiled.client.container import Container
 from tree import read_arrow
 
+from bluesky_tiled_writer.delivery.jobs import Server
 from bluesky_tiled_writer.delivery.run_job import RunJob
 from bluesky_tiled_writer.delivery.sender import Sender
 from bluesky_tiled_writer.delivery.settings import Settings
@@ -20,7 +21,7 @@ from bluesky_tiled_writer.run.steps import (
     Sink,
 )
 from bluesky_tiled_writer.schema.limits import ServerLimits
-from bluesky_tiled_writer.sink import TiledSink
+from bluesky_tiled_writer.sink import Connection, TiledSink
 from bluesky_tiled_writer.testing import MemoryServer
 
 SERVER = "a server"
@@ -33,14 +34,28 @@ FAULTS = st.lists(st.sampled_from(["after", "before", ""]), min_size=1, max_size
 Row = dict[str, Any]
 
 
-class World(Protocol):
+class QuietServer:
+    """What a sender asks of a server that is there and takes any login."""
+
+    credentials: object = None
+    unanswered = 0.0
+
+    def healthy(self) -> bool:
+        return True
+
+    def answers(self, timeout: float) -> bool:
+        return True
+
+    def use_credentials_of(self, other: Any) -> None:
+        pass
+
+
+class World(Server, Protocol):
     """What outlives a process, and how to make it fail."""
 
     faults: list[str]
 
     def new_sink(self, limits: ServerLimits) -> Sink: ...
-
-    def healthy(self) -> bool: ...
 
     def rows(self, uid: str) -> list[Row]: ...
 
@@ -49,7 +64,7 @@ class World(Protocol):
     def stopped(self, uid: str) -> bool: ...
 
 
-class MemoryWorld(MemoryServer):
+class MemoryWorld(QuietServer, MemoryServer):
     """A server in memory, read as `World` is."""
 
     def image(self, uid: str) -> list[Any]:
@@ -60,7 +75,7 @@ class MemoryWorld(MemoryServer):
         return "stop" in self.runs.get(uid, {})
 
 
-class TiledWorld:
+class TiledWorld(QuietServer):
     """Tiled in this process, on storage of its own."""
 
     def __init__(self, client: Container) -> None:
@@ -72,10 +87,7 @@ class TiledWorld:
         self._armed = ""
 
     def new_sink(self, limits: ServerLimits) -> Sink:
-        return TiledSink(self.client, limits)
-
-    def healthy(self) -> bool:
-        return True
+        return TiledSink(Connection.of(self.client), limits)
 
     def _before(self, request: httpx.Request) -> None:
         self._armed = self.faults.pop() if self.faults else ""
@@ -110,7 +122,7 @@ class Process:
     def __init__(self, world: World, journals: JournalDirectory, max_pending_bytes: int) -> None:
         self.now = 0.0
         self.world = world
-        self.sender = Sender(world.healthy, 1.0, connections=1, clock=lambda: self.now)
+        self.sender = Sender(world, 1.0, connections=1, clock=lambda: self.now)
         self.sender._run = lambda: None  # type: ignore[method-assign]
         self.settings = Settings(
             run=RunSettings(batch_size=4, ready_bytes=max_pending_bytes // 4),

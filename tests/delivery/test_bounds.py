@@ -27,8 +27,8 @@ from .helpers import (
     MakeWriter,
     assert_wide_run_stored,
     column,
-    key_revoked,
     messages_of,
+    refused_for_good,
     wait_until,
     wide_run,
 )
@@ -202,7 +202,7 @@ def test_a_run_without_its_journal_tells_the_caller_what_goes_wrong(
     run = scalar_run()
     writer = make_writer(journal_directory=tmp_path / "file" / "journals")
     emit(run.docs[:3], writer)
-    with key_revoked(tiled_client), pytest.raises(TiledWriterError, match="401"):
+    with refused_for_good(tiled_client), pytest.raises(TiledWriterError, match="405"):
         emit(run.docs[3:], writer)
 
 

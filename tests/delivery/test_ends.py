@@ -25,7 +25,7 @@ from tiled.server.settings import get_settings
 from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.journal import JournalReader
 
-from .helpers import LONG_AGO, Line, column, is_stopped, key_revoked, wait_until
+from .helpers import LONG_AGO, Line, column, is_stopped, refused_for_good, wait_until
 
 # -- writers that are dropped ---------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ def test_the_thread_of_a_dropped_writer_ends_though_an_open_run_was_set_aside(
 ) -> None:
     run = scalar_run()
     writer = TiledWriter(tiled_client, journal_directory=journals, flush_interval=0.05)
-    with key_revoked(tiled_client):
+    with refused_for_good(tiled_client):
         emit(run.docs[:4], writer)
         assert writer.flush()
     assert writer.status.set_aside

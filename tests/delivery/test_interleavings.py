@@ -47,7 +47,7 @@ ROWS = 12
 TURNS = 60
 
 FAULTS: dict[str, Callable[[], Exception]] = {
-    "forbidden": lambda: RequestRefused("not with this key", status=403),
+    "forbidden": lambda: RequestRefused("nothing like this", status=422),
     "trouble": lambda: RequestRefused("it happens", status=500),
     "lost": lambda: ServerUnreachable("no answer"),
     "other rows": lambda: OutOfStep("other rows"),
@@ -107,7 +107,7 @@ class Stage:
     now: float = 0.0
 
     def __post_init__(self) -> None:
-        self.sender = Sender(self.server.healthy, 1.0, connections=1, clock=lambda: self.now)
+        self.sender = Sender(self.server, 1.0, connections=1, clock=lambda: self.now)
         self.sender._run = lambda: None  # type: ignore[method-assign]
         self.settings = Settings(
             run=RunSettings(
@@ -317,7 +317,7 @@ class messages_of_log(logging.Handler):  # reads as what it is: a context
 def test_a_run_that_is_set_aside_while_it_falls_behind_is_not_sent_any_more(
     tmp_path: Path,
 ) -> None:
-    """It was sent all the same, and ended as stored, with a 403 as its error."""
+    """It was sent all the same, and ended as stored, with a refusal as its error."""
     server = FaultyServer({3: ("forbidden", False)})
     stage = Stage(server, tmp_path, max_pending_bytes=1500)
     caller = Caller(stage, run_of())
@@ -380,7 +380,7 @@ def test_a_run_that_tiled_holds_is_stored_though_it_was_set_aside_meanwhile(tmp_
     job = stage.manager.open("a run")
     assert isinstance(job, RunJob)
     job.take(*run_of()[0])
-    job.set_aside(RequestRefused("not with this key", status=403))
+    job.set_aside(RequestRefused("nothing like this", status=422))
     assert isinstance(job.life.error, RequestRefused)
     job.complete()
     assert job.life.state is RunState.STORED

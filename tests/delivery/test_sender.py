@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from bluesky_tiled_writer.delivery.access import LOOK_AT_CREDENTIALS
 from bluesky_tiled_writer.delivery.attempts import MAX_DELAYS, MAX_FAILURES
+from bluesky_tiled_writer.delivery.breaker import Trouble
 from bluesky_tiled_writer.delivery.sender import Sender
 from bluesky_tiled_writer.errors import (
+    LoginRefused,
     OutOfStep,
     RequestRefused,
     RunComplete,
@@ -20,6 +23,8 @@ from bluesky_tiled_writer.errors import (
     StorageError,
     TooEarly,
 )
+
+from .model import QuietServer
 
 INTERVAL = 1.0
 
@@ -35,11 +40,14 @@ class Clock:
 class ScriptedJob:
     """A job that fails as it is told to, and remembers what was asked of it."""
 
+    name = "Run a"
+
     def __init__(self, *outcomes: Exception | None) -> None:
         self.outcomes = deque(outcomes)
         self.waiting = True
         self.finished = False
         self.progress = 0
+        self.obstacle: StorageError | None = None
         self.synced = 0
         self.advanced: list[bool] = []
         self.events: list[str] = []
@@ -65,14 +73,18 @@ class ScriptedJob:
         self.waiting = False
 
 
-class Server:
+class Server(QuietServer):
     def __init__(self) -> None:
         self.up = True
         self.asked = 0
+        self.borrowed: list[object] = []
 
     def healthy(self) -> bool:
         self.asked += 1
         return self.up
+
+    def use_credentials_of(self, other: object) -> None:
+        self.borrowed.append(other)
 
 
 @pytest.fixture
@@ -88,7 +100,7 @@ def server() -> Server:
 @pytest.fixture
 def sender(clock: Clock, server: Server) -> Iterator[Sender]:
     """A sender whose thread never does anything: the test calls `turn` itself."""
-    sender = Sender(server.healthy, INTERVAL, clock=clock)
+    sender = Sender(server, INTERVAL, clock=clock)
     sender._run = lambda: None  # type: ignore[method-assign]
     yield sender
     sender.close(1.0)
@@ -171,9 +183,9 @@ def test_while_the_server_is_away_nothing_is_sent(
     sender.wake(job)
     server.up = False
     sender.turn()
-    assert not sender.down  # before it was asked
+    assert sender.access.trouble is None  # before it was asked
     sender.turn()
-    assert sender.down
+    assert sender.access.trouble is Trouble.AWAY
     turn_for(sender, clock, 60.0)
     assert len(job.advanced) == 1
     assert other.advanced == []
@@ -181,7 +193,7 @@ def test_while_the_server_is_away_nothing_is_sent(
     assert 10 < server.asked < 30  # now and then, and ever more seldom
     server.up = True
     turn_for(sender, clock, 6.0)
-    assert not sender.down
+    assert sender.access.trouble is None
     assert len(job.advanced) > 1
     assert len(other.advanced) > 0
     assert job.events == []
@@ -201,7 +213,7 @@ def test_trouble_and_its_end_are_logged_once(
     assert "answers again" in messages[1]
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 409, 413, 415, 422])
+@pytest.mark.parametrize("status", [400, 409, 413, 415, 422])
 def test_a_refusal_sets_its_job_aside_at_once(sender: Sender, clock: Clock, status: int) -> None:
     job, other = ScriptedJob(RequestRefused("no", status=status)), ScriptedJob()
     sender.add(job)
@@ -211,6 +223,94 @@ def test_a_refusal_sets_its_job_aside_at_once(sender: Sender, clock: Clock, stat
     assert job.events == ["set aside"]
     assert len(job.advanced) == 1
     assert len(other.advanced) == 2
+
+
+# -- logins and permissions -----------------------------------------------------------------------
+
+
+def refused(status: int) -> RequestRefused:
+    return LoginRefused("no") if status == 401 else RequestRefused("no", status=status)
+
+
+def test_a_refused_login_stops_all_jobs_until_it_works(
+    sender: Sender, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, other = ScriptedJob(*[refused(401)] * 20), ScriptedJob()
+    sender.add(job)
+    sender.wake(job)
+    sender.turn()
+    sender.add(other)
+    sender.wake(other)
+    sender.turn()
+    assert sender.access.trouble is Trouble.LOGIN
+    assert (other.advanced, other.synced) == ([], 1)
+    turn_for(sender, clock, 15 * 60.0)
+    assert not job.outcomes, "it is tried once a minute at least"
+    assert job.events == []
+    assert other.advanced
+    assert sender.access.trouble is None
+    messages = [r.getMessage() for r in caplog.records if r.name == "bluesky_tiled_writer"]
+    assert [text.split(";")[0].split(".")[0] for text in messages] == [
+        "The login to Tiled does not work",
+        "The login to Tiled works again",
+    ]
+
+
+def test_other_credentials_are_tried_at_once(sender: Sender, clock: Clock, server: Server) -> None:
+    job = ScriptedJob(*[refused(401)] * 9)
+    sender.add(job)
+    sender.wake(job)
+    turn_for(sender, clock, 100.0)
+    tries = len(job.advanced)
+    assert (delay := sender.turn()) is not None
+    assert delay <= LOOK_AT_CREDENTIALS
+    job.outcomes.clear()
+    assert len(job.advanced) == tries
+    server.credentials = "another key"
+    sender.turn()
+    assert len(job.advanced) == tries + 1
+    assert sender.access.trouble is None
+
+
+def test_a_run_without_permission_waits_alone(
+    sender: Sender, clock: Clock, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, other = ScriptedJob(*[refused(403)] * 30), ScriptedJob()
+    sender.add(job)
+    sender.add(other)
+    sender.wake(job)
+    turn_for(sender, clock, 2.5)
+    assert sender.access.trouble is None
+    assert isinstance(job.obstacle, RequestRefused)
+    assert len(other.advanced) == 2
+    turn_for(sender, clock, 20 * 60.0)
+    tries = len(job.advanced)
+    assert 20 <= tries < 30
+    assert job.events == []
+    server.credentials = "another key"
+    sender.turn()
+    assert len(job.advanced) == tries + 1, "other credentials are tried at once"
+    turn_for(sender, clock, 20 * 60.0)
+    assert job.obstacle is None
+    messages = [r.getMessage() for r in caplog.records if r.name == "bluesky_tiled_writer"]
+    assert len(messages) == 1
+
+
+def test_the_login_of_a_new_writer_is_taken_only_for_one_that_is_refused(
+    sender: Sender, server: Server
+) -> None:
+    other = Sender(QuietServer(), INTERVAL)
+    sender.access.use_login_of(other.access)
+    assert server.borrowed == []
+    job = ScriptedJob(refused(401))
+    sender.add(job)
+    sender.wake(job)
+    sender.turn()
+    sender.access.use_login_of(other.access)
+    assert len(server.borrowed) == 1
+
+
+# -------------------------------------------------------------------------------------------------
 
 
 def test_another_run_under_the_same_uid_sets_the_job_aside(sender: Sender) -> None:
@@ -258,7 +358,7 @@ def test_a_busy_server_is_left_alone_as_long_as_it_says(sender: Sender, clock: C
     assert len(job.advanced) == 1
     turn_for(sender, clock, 0.2)
     assert len(job.advanced) == 2
-    assert not sender.down
+    assert sender.access.trouble is None
 
 
 def test_a_job_that_is_too_early_is_asked_again_as_often_as_it_takes(
@@ -349,7 +449,7 @@ def test_a_defect_costs_its_own_job(sender: Sender, clock: Clock) -> None:
 
 
 def make_sender(server: Server) -> Sender:
-    return Sender(server.healthy, 0.01)
+    return Sender(server, 0.01)
 
 
 def test_the_thread_ends_with_the_last_job_and_starts_with_the_next(server: Server) -> None:
@@ -372,7 +472,7 @@ def test_who_waits_learns_at_once_that_the_server_is_down(server: Server) -> Non
     sender = make_sender(server)
     server.up = False
     sender.add(ScriptedJob(ServerUnreachable("gone")))
-    assert sender.wait(lambda: sender.down, 5.0)
+    assert sender.wait(lambda: sender.access.trouble is Trouble.AWAY, 5.0)
     sender.close(5.0)
 
 

@@ -21,8 +21,8 @@ from .helpers import (
     MakeWriter,
     column,
     is_stopped,
-    key_revoked,
     messages_of,
+    refused_for_good,
     returns_at_once,
 )
 
@@ -97,7 +97,7 @@ def test_a_run_that_the_first_has_set_aside_may_come_again(
     run = scalar_run()
     forbidden = from_uri(str(tiled_client.uri), api_key=tiled_client.context.api_key)
     first, second = make_writer(forbidden), make_writer()
-    with key_revoked(forbidden):
+    with refused_for_good(forbidden):
         emit(run.docs, first)
     assert run.uid in first.status.set_aside
     emit(run.docs, second)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import zarr
+from delivery.helpers import messages_of, wait_until
 from tiled.client.container import Container
 
 from bluesky_tiled_writer.errors import StorageError
@@ -34,14 +35,15 @@ STEPS: dict[str, dict[str, str]] = {
 }
 Refusal = tuple[int, str]
 SELECTION: dict[str, list[Refusal]] = {
-    "access": [(401, "create run"), (403, "append rows"), (403, "register")],
     "content": [(422, "create table"), (500, "extend array"), (500, "stop")],
 }
 ALONE = [
     pytest.param([(status, step)], id=f"{status} to {step}")
-    for status in (401, 403, 422, 500)
+    for status in (422, 500)
     for step in STEPS
 ]
+ACCESS: list[Refusal] = [(401, "create run"), (403, "append rows"), (403, "register")]
+ACCESS_ALONE: list[Refusal] = [(status, step) for status in (401, 403) for step in STEPS]
 SEVERAL = [pytest.param(refusals, id=name) for name, refusals in SELECTION.items()]
 
 
@@ -82,14 +84,53 @@ def test_a_step_that_is_refused_for_good_sets_only_its_run_aside(
         assert len(told) == 1, told
 
 
+@pytest.mark.parametrize(("status", "step"), ACCESS_ALONE if LONG else ACCESS)
+def test_a_run_that_may_not_be_written_goes_on_when_it_may(
+    proxy: Proxy,
+    client: Container,
+    make_writer: MakeWriter,
+    journals: Path,
+    frames: str,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    step: str,
+) -> None:
+    run, other = FaultRun(frames), FaultRun(frames)
+    target = {name: text.replace("{uid}", run.uid) for name, text in STEPS[step].items()}
+    proxy.inject(Answer(status), **target, times=math.inf)
+    writer = make_writer()
+    caller = Caller(writer)
+
+    with caplog.at_level(logging.WARNING, "bluesky_tiled_writer"):
+        for parts in zip(run.parts, other.parts, strict=True):
+            for part in parts:
+                caller.send(part)
+        wait_until(lambda: writer.status.waiting_for or writer.status.state == "login")
+        assert writer.status.set_aside == {}
+        assert not writer.flush(timeout=RECOGNISED)
+        if status == 403:
+            assert writer.wait_for(other.uid, timeout=RECOGNISED)
+            assert str(status) in writer.status.waiting_for[run.uid]
+    caller.assert_hardly_held()
+
+    proxy.clear()
+    for name in (run, other):
+        assert writer.wait_for(name.uid, timeout=RECOGNISED)
+        assert_exactly_once(client, name.uid, name.docs)
+    assert list(journals.iterdir()) == []
+    assert writer.status.state == "idle"
+    told = [text for text in messages_of(caplog) if str(status) in text]
+    assert len(told) == 1, told
+
+
 def test_a_run_that_was_set_aside_is_stored_when_the_reason_is_gone(
     proxy: Proxy, client: Container, make_writer: MakeWriter, journals: Path, run: FaultRun
 ) -> None:
-    proxy.inject(Answer(403), "PATCH", "^/table/partition/", nth=2, times=math.inf)
+    proxy.inject(Answer(422), "PATCH", "^/table/partition/", nth=2, times=math.inf)
     with make_writer() as writer:
         for part in run.parts:
             Caller(writer).send(part)
-        with pytest.raises(StorageError, match="403"):
+        with pytest.raises(StorageError, match="422"):
             writer.wait_for(run.uid, timeout=RECOGNISED)
     proxy.clear()
 

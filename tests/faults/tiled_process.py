@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 from servers import Storage, app_config, free_port, is_healthy, wait_until
@@ -44,6 +45,8 @@ class TiledProcess:
         That keeps the tables: duckdb, sqlite or postgresql.
     sql_uri : str, optional
         Where it is, if not in the directory.
+    authentication : mapping, optional
+        That part of the configuration; by default there is one API key.
 
     Attributes
     ----------
@@ -54,7 +57,12 @@ class TiledProcess:
     """
 
     def __init__(
-        self, directory: Path, readable: Path, database: str = "duckdb", sql_uri: str = ""
+        self,
+        directory: Path,
+        readable: Path,
+        database: str = "duckdb",
+        sql_uri: str = "",
+        authentication: Mapping[str, Any] | None = None,
     ) -> None:
         self._url = f"http://127.0.0.1:{free_port()}"
         self.arrays = directory / "data"
@@ -66,6 +74,10 @@ class TiledProcess:
         self._catalog = f"sqlite:///{self.catalog_file}"
         config["trees"][0]["args"]["uri"] = self._catalog
         config["authentication"] = {"single_user_api_key": KEY}
+        if authentication is not None:
+            config["authentication"] = dict(authentication)
+            users = f"sqlite:///{directory / 'users.db'}"
+            config["database"] = {"uri": users, "init_if_not_exists": True}
         self._config = directory / "config.yml"
         self._config.write_text(json.dumps(config))  # which is YAML, too
         self._process: BaseProcess | None = None

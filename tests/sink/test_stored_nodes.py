@@ -27,7 +27,7 @@ from bluesky_tiled_writer.run import (
     ExtendArray,
     Node,
 )
-from bluesky_tiled_writer.sink import TiledSink
+from bluesky_tiled_writer.sink import Connection, TiledSink
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def stream(http_client: Container) -> tuple[TiledSink, str]:
 
 
 def new_sink(client: Container, uid: str) -> TiledSink:
-    sink = TiledSink(client)
+    sink = TiledSink(Connection.of(client))
     sink.execute(CreateRun(uid, {"start": {"uid": uid}}, []))
     sink.execute(CreateStream(uid, "primary", {}, []))
     return sink

@@ -15,7 +15,7 @@ import pytest
 import tiled.profiles
 from bluesky.callbacks.tiled_writer import RunNormalizer as BlueskyNormalizer
 from bluesky.callbacks.tiled_writer import TiledWriter as BlueskyWriter
-from delivery.helpers import key_revoked
+from delivery.helpers import refused_for_good
 from documents import Document, Pair, RunBuilder, data_key, emit, scalar_run
 from tiled.client import from_context, from_uri
 from tiled.client.container import Container
@@ -344,7 +344,7 @@ def test_a_run_that_is_refused_at_any_point_is_backed_up_whole(
     run = scalar_run()
     emit(run.docs[:written], writer)
     assert writer.flush()
-    with key_revoked(client):
+    with refused_for_good(client):
         emit(run.docs[written:], writer)
 
     assert backup_of(tmp_path, run.uid) == run.docs
@@ -353,7 +353,7 @@ def test_a_run_that_is_refused_at_any_point_is_backed_up_whole(
     (record,) = [r for r in caplog.records if r.name.startswith("bluesky_tiled_writer")]
     assert record.levelno == logging.ERROR
     assert run.uid in record.getMessage()
-    assert "401" in record.getMessage()
+    assert "405" in record.getMessage()
 
 
 def test_a_run_stays_in_its_backup_when_the_server_is_back(
@@ -363,7 +363,7 @@ def test_a_run_stays_in_its_backup_when_the_server_is_back(
     run = scalar_run()
     emit(run.docs[:2], writer)
     assert writer.flush()
-    with key_revoked(client):
+    with refused_for_good(client):
         emit(run.docs[2:3], writer)
         writer.flush()
     emit(run.docs[3:], writer)
@@ -376,7 +376,7 @@ def test_other_runs_go_on_while_one_is_backed_up(client: Container, tmp_path: Pa
     before, refused, after = scalar_run(), scalar_run(), scalar_run()
     emit(before.docs[:3], writer)
     assert writer.flush()
-    with key_revoked(client):
+    with refused_for_good(client):
         emit(refused.docs[:1], writer)
         assert writer.flush()
     emit(before.docs[3:4], writer)
@@ -435,7 +435,7 @@ def test_a_backup_holds_what_json_cannot(client: Container, tmp_path: Path) -> N
     run.event("primary", {"x": np.float64(1.5), "image": image})
     run.event("primary", {"x": float("nan"), "image": image + 1})
     run.stop()
-    with key_revoked(client):
+    with refused_for_good(client):
         for name, doc in run.docs:
             writer(name, doc)
         image.fill(7)
@@ -450,7 +450,7 @@ def test_a_backup_holds_what_json_cannot(client: Container, tmp_path: Path) -> N
 
 def test_a_backup_can_be_written_when_the_server_is_back(client: Container, tmp_path: Path) -> None:
     run = scalar_run()
-    with key_revoked(client):
+    with refused_for_good(client):
         emit(run.docs, TiledWriter(client, backup_directory=tmp_path))
     emit(backup_of(tmp_path, run.uid), TiledWriter(client))
     assert list(stream_of(client, run.uid)["internal"].read()["n"]) == [0, 1, 2]
@@ -468,7 +468,7 @@ def test_runs_whose_uids_start_alike_have_backups_of_their_own(
         run.start()
         run.stop()
         runs.append(run)
-    with key_revoked(client):
+    with refused_for_good(client):
         for pair in zip(*(run.docs for run in runs), strict=True):
             emit(pair, writer)
     for run in runs:
@@ -481,7 +481,7 @@ def test_no_uid_steers_the_path_of_a_backup(client: Container, tmp_path: Path, u
     run.uid = uid
     run.start()
     run.stop()
-    with key_revoked(client):
+    with refused_for_good(client):
         emit(run.docs, TiledWriter(client, backup_directory=tmp_path / "backups"))
     assert [path.name for path in tmp_path.iterdir()] == ["backups"]
     (path,) = (tmp_path / "backups").iterdir()
@@ -492,7 +492,7 @@ def test_no_uid_steers_the_path_of_a_backup(client: Container, tmp_path: Path, u
 def test_a_run_that_is_backed_up_is_not_validated(client: Container, tmp_path: Path) -> None:
     writer = TiledWriter(client, backup_directory=tmp_path, validate=True)
     run = scalar_run()
-    with key_revoked(client):
+    with refused_for_good(client):
         emit(run.docs, writer)
     assert backup_of(tmp_path, run.uid) == run.docs
 
@@ -504,7 +504,7 @@ def test_without_a_backup_the_caller_is_told(client: Container, written: int) ->
     emit(other.docs[:3], writer)
     emit(run.docs[:written], writer)
     assert writer.flush()
-    with key_revoked(client), pytest.raises(TiledWriterError, match=r"401.*Log in again"):
+    with refused_for_good(client), pytest.raises(TiledWriterError, match="405"):
         emit(run.docs[written:], writer)
     emit(other.docs[3:], writer)
     assert client[other.uid].metadata["stop"] == other.docs[-1][1]

@@ -15,8 +15,9 @@
     Status         status.py         the status of a writer
     Settings       settings.py       the settings of a writer, as one object
     Sender         sender.py         the thread: when to send, and what a failure means
+    ServerAccess   access.py         whether anything can be sent to the server
     Attempts       attempts.py       how often a failure is tried again
-    Breaker        breaker.py        whether the server is there
+    Breaker        breaker.py        when a server in trouble is asked again
     process        process.py        the run managers of this process
 """
 

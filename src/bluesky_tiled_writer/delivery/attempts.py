@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from bluesky_tiled_writer.errors import Retry, StorageError
 
+from .breaker import Trouble
+
 MAX_FAILURES = 5
 """Failures of the same step while the server is healthy, after which its run is set aside."""
 
@@ -17,6 +19,10 @@ LONGEST_PAUSE = 5.0
 LONGEST_RETRY_AFTER = 60.0
 """Seconds between two attempts, and such that a server asks for, at most."""
 
+FIRST_BLOCKED = 0.5
+LONGEST_BLOCKED = 60.0
+"""The same where the run is not allowed to be written."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -26,12 +32,15 @@ class Verdict:
     ----------
     give_up : bool
         True if trying again is of no use.
-    server_away : bool
-        True if nothing can be sent to the server now, whatever the job.
+    trouble : Trouble, optional
+        What keeps anything from being sent to the server now, whatever the job.
+    blocked : bool
+        True if it keeps only this run from being sent, for as long as that lasts.
     """
 
-    give_up: bool
-    server_away: bool
+    give_up: bool = False
+    trouble: Trouble | None = None
+    blocked: bool = False
 
 
 class Attempts:
@@ -40,6 +49,7 @@ class Attempts:
     def __init__(self) -> None:
         self._failures = 0
         self._outages = 0  # failures of a server that was away
+        self._refusals = 0  # attempts that were not allowed
         self._progress = -1  # of the job, at the last failure
 
     def judge(self, error: StorageError, progress: int, healthy: Callable[[], bool]) -> Verdict:
@@ -58,6 +68,11 @@ class Attempts:
             self._progress = progress
             self.succeeded()
         match error.retry:
+            case Retry.WHEN_LOGIN_WORKS:
+                return Verdict(trouble=Trouble.LOGIN)
+            case Retry.WHEN_ALLOWED:
+                self._refusals += 1
+                return Verdict(blocked=True)
             case Retry.WHEN_SERVER_IS_BACK:
                 away, limit = True, MAX_DELAYS
             case Retry.UNLESS_SERVER_IS_AWAY:
@@ -70,15 +85,17 @@ class Attempts:
                 away, limit = False, 0
         if away:
             self._outages += 1
-            return Verdict(self._outages > MAX_DELAYS, server_away=True)
+            return Verdict(self._outages > MAX_DELAYS, Trouble.AWAY)
         self._failures += 1
-        return Verdict(self._failures > limit, server_away=False)
+        return Verdict(self._failures > limit)
 
     def succeeded(self) -> None:
         """Take note of an attempt that did not fail."""
-        self._failures = self._outages = 0
+        self._failures = self._outages = self._refusals = 0
 
     def pause(self, retry_after: float = 0.0) -> float:
         """Return the seconds until the next attempt: longer each time, or as the server asks."""
+        if self._refusals:
+            return min(LONGEST_BLOCKED, FIRST_BLOCKED * 2.0 ** min(self._refusals - 1, 10))
         backoff: float = min(LONGEST_PAUSE, 0.05 * 2 ** min(self._failures + self._outages, 10))
         return max(backoff, min(retry_after, LONGEST_RETRY_AFTER))

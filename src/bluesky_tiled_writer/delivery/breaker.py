@@ -1,10 +1,21 @@
-"""A circuit breaker: a server that failed is asked now and then, and otherwise left alone."""
+"""A circuit breaker: a server in trouble is asked now and then, and otherwise left alone."""
 
 from __future__ import annotations
 
+from enum import Enum
+
 FIRST_DELAY = 0.25
-LAST_DELAY = 5.0
-"""Seconds between two questions to a server that does not answer; they double in between."""
+"""Seconds between the first two questions to a server in trouble; they double from there."""
+
+
+class Trouble(Enum):
+    """What keeps all runs of a server from being sent; its value is the longest delay."""
+
+    AWAY = 5.0
+    """The server does not answer."""
+
+    LOGIN = 60.0
+    """The server answers, but refuses the login."""
 
 
 class Breaker:
@@ -12,44 +23,52 @@ class Breaker:
 
     Attributes
     ----------
+    trouble : Trouble or None
+        The trouble that there is, until a request succeeds.
     open : bool
-        True while nothing is sent, because a request was not answered.
+        True while nothing is sent.
     confirmed : bool
-        True if a question after the server's health was not answered either.
+        True if the login was refused, or if a question after the server's health was not answered
+        either.
     next_check : float
         When to ask again, if it is open.
     """
 
     def __init__(self) -> None:
+        self.trouble: Trouble | None = None
         self.open = False
         self.confirmed = False
         self.next_check = 0.0
         self._delay = FIRST_DELAY
-        self._trouble = False
 
-    def trip(self, now: float) -> bool:
-        """Take note of a request without an answer; return True if that is news."""
-        news = not self._trouble
-        self.open = self._trouble = True
+    def trip(self, now: float, trouble: Trouble) -> bool:
+        """Take note of a request without success; return True if that is news."""
+        news = self.trouble is not trouble
+        if news:
+            self._delay = FIRST_DELAY
+        self.open, self.trouble = True, trouble
         self.next_check = now
+        if trouble is Trouble.LOGIN:  # there is nothing to ask but to try again
+            self.still(now)
         return news
 
-    def still_down(self, now: float) -> None:
-        """Take note that the server did not answer the question either."""
+    def still(self, now: float) -> None:
+        """Take note that the question was not answered either."""
+        assert self.trouble is not None, "there is trouble before there are questions"
         self.confirmed = True
         self.next_check = now + self._delay
-        self._delay = min(LAST_DELAY, 2 * self._delay)
+        self._delay = min(self.trouble.value, 2 * self._delay)
 
     def answers(self) -> None:
-        """Take note that it answered the question: requests may be tried again.
+        """Take note that requests may be tried again.
 
         Delays begin anew only when a request succeeds: some proxies answer while the server
         behind them does not.
         """
         self.open = self.confirmed = False
 
-    def succeeded(self) -> bool:
-        """Take note of requests that succeeded; return True if that is news."""
-        news, self._trouble = self._trouble, False
+    def succeeded(self) -> Trouble | None:
+        """Take note of requests that succeeded; return the trouble that this ends."""
+        ended, self.trouble = self.trouble, None
         self._delay = FIRST_DELAY
-        return news
+        return ended

@@ -1,9 +1,9 @@
-"""The protocols of the sender and the jobs that it advances."""
+"""The protocols of the sender, of the jobs that it advances, and of the server."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from bluesky_tiled_writer.errors import StorageError
 
@@ -17,8 +17,42 @@ def run_sequentially(functions: Sequence[Callable[[], None]]) -> None:
         function()
 
 
+class Server(Protocol):
+    """The server, as the sender looks at it; see `sink.Connection`."""
+
+    def healthy(self) -> bool:
+        """Return True if it answers, and soon."""
+        ...
+
+    def answers(self, timeout: float) -> bool:
+        """Ask whether it is there, whatever else it is at."""
+        ...
+
+    @property
+    def credentials(self) -> object:
+        """What requests log in with, to be compared with what it was before."""
+        ...
+
+    @property
+    def unanswered(self) -> float:
+        """Seconds for which the oldest request has had no answer."""
+        ...
+
+    def use_credentials_of(self, other: Any) -> None:
+        """Log in as another client of the same server does, from now on."""
+        ...
+
+
 class Job(Protocol):
     """Something that is sent bit by bit."""
+
+    obstacle: StorageError | None
+    """Why it cannot be sent now, though other jobs can."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in the log."""
+        ...
 
     @property
     def waiting(self) -> bool:
@@ -60,6 +94,43 @@ class Job(Protocol):
     def set_aside(self, error: Exception) -> None:
         """Give up, because of an error that does not go away."""
         ...
+
+
+class ConnectJob:
+    """Makes the connection to the server: a job that fails as others do while it is down.
+
+    Parameters
+    ----------
+    connect : callable
+        Makes the connection; raises an error if that cannot be done now.
+    """
+
+    name = "The connection"
+    progress = 0
+    waiting = False  # nothing that was measured
+
+    def __init__(self, connect: Callable[[], object]) -> None:
+        self.obstacle: StorageError | None = None
+        self.finished = False
+        self._connect = connect
+
+    def advance(self, rows: bool) -> None:
+        """Make the connection."""
+        self._connect()
+        self.finished = True
+
+    def sync(self) -> None:
+        """Have nothing to flush."""
+
+    def begin_again(self, error: StorageError) -> None:
+        """Have nothing to send again."""
+
+    def complete(self) -> None:
+        """Have nothing that Tiled could hold."""
+
+    def set_aside(self, error: Exception) -> None:
+        """Give up: a run will say why."""
+        self.finished = True
 
 
 class Wakes(Protocol):

@@ -50,6 +50,27 @@ class PipelineSlot:
             self._rows_before += dropped.progress.rows
         dropped.clear()
 
+    def drop_rows(self, *, pause: bool = False) -> bool:
+        """Drop rows from memory: from now on they are sent from the journal.
+
+        Parameters
+        ----------
+        pause : bool
+            True to send nothing before the stop document.
+
+        Returns
+        -------
+        bool
+            False if there is nothing to send any more.
+        """
+        with self._life.lock:
+            if not self._life.fall_behind():
+                return False
+            if pause:
+                self._life.pause()
+            self.drop(keep_rows=False)
+            return True
+
     def renew(self, pipeline: Pipeline) -> Pipeline | None:
         """Deliver from a new pipeline; None if the run was set aside meanwhile."""
         with self._life.lock:

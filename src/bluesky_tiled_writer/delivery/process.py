@@ -12,7 +12,7 @@ import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Owner(Enum):
@@ -36,6 +36,10 @@ class Manager(Protocol):
         """Return what job it has for a run, if any."""
         ...
 
+    def use_login_of(self, sender: Any) -> None:
+        """Go on with the login of a new writer, if the server does not take that of this one."""
+        ...
+
     def finish(self) -> None:
         """Send what waits, because the interpreter ends."""
         ...
@@ -57,12 +61,12 @@ class _Process:
 _process = _Process()
 
 
-def register(manager: Manager) -> None:
-    """Know a manager until it is unregistered, or unused."""
+def register(manager: Manager) -> list[Manager]:
+    """Know a manager until it is unregistered, or unused; return the others."""
     with _process.lock:
-        unused = {other for other in _process.managers if other.unused}
-        _process.managers -= unused
-        _process.managers.add(manager)
+        others = [other for other in _process.managers if not other.unused]
+        _process.managers = {*others, manager}
+        return others
 
 
 def unregister(manager: Manager) -> None:

@@ -39,6 +39,8 @@ class Recovery:
         """Sum up how far the recovery of a run is."""
         if job.life.error is not None:
             return cls(job.uid, False, str(job.life.error))
+        if not job.life.stored and job.obstacle is not None:
+            return cls(job.uid, False, f"waits: {job.obstacle}")
         if not job.life.stored:
             return cls(job.uid, False, "not stored yet; it goes on in the background")
         if job.already_stored:

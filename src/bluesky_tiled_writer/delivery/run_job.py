@@ -12,6 +12,7 @@ from bluesky_tiled_writer.errors import (
     InvalidDocument,
     JournalError,
     NotStored,
+    Retry,
     StorageError,
     TiledWriterError,
 )
@@ -63,6 +64,8 @@ class RunJob:
         Documents that came, and how many of them are in Tiled.
     delivered_at : float
         When the last of these came, by the monotonic clock.
+    obstacle : StorageError or None
+        Why this run cannot be sent now, though others can.
     links : list of str
         Uids of other documents that lead to this run.
     """
@@ -85,6 +88,7 @@ class RunJob:
         self.already_stored = False
         self.taken = self.delivered = 0
         self.delivered_at = time.monotonic()
+        self.obstacle: StorageError | None = None
         self.links: list[str] = []
         self._settings = settings
         self._new_sink = new_sink
@@ -93,8 +97,7 @@ class RunJob:
         self._wake_for_rows = sender.wake_soon if settings.is_live else sender.wake
         self._keep = self._keep_otherwise if copies.journal is None else copies.journal.append
         self._catch_up = CatchUp(uid, copies.journal, settings, orphan=orphan)
-        self._restarts = 0
-        self._abandoned = False
+        self._restarts, self._abandoned = 0, False
         self._slot = PipelineSlot(self.life, None if orphan else self._new_pipeline())
 
     def __repr__(self) -> str:
@@ -147,12 +150,11 @@ class RunJob:
             behind = self.life.behind
             news = self.copies.lose_journal(error)
         if behind:
-            self.set_aside(
-                NotStored(
-                    f"Run {self.uid!r} was being stored from its journal, which failed: {error}",
-                    hint="What came until then is in the journal; what comes now is not stored.",
-                )
+            failure = NotStored(
+                f"{self.name} was being stored from its journal, which failed: {error}",
+                hint="What came until then is in the journal; what comes now is not stored.",
             )
+            self.set_aside(failure)
         elif news:
             self.copies.log_lost_journal(error)
 
@@ -174,16 +176,11 @@ class RunJob:
 
     def _fall_behind(self) -> None:
         """Drop rows from memory, because the journal has them."""
-        with self.life.lock:
-            if not self.life.fall_behind():
-                return
-            self._slot.drop(keep_rows=False)
+        if not self._slot.drop_rows():
+            return
         self._sender.wake(self)
-        logger.warning(
-            "Run %s: Tiled takes rows more slowly than they come. They are kept on disk, and"
-            " stored from there.",
-            self.uid,
-        )
+        text = "%s: Tiled takes rows more slowly than they come. They are stored from disk."
+        logger.warning(text, self.name)
 
     def _wait_for_room(self, live: Pipeline, most: int) -> None:
         """Wait until the rows fit into memory, where they have no other place."""
@@ -193,13 +190,12 @@ class RunJob:
             return live.pending.nbytes <= most or self.life.error is not None
 
         if not self._sender.wait(has_room, self._settings.timeout):
-            self.set_aside(
-                NotStored(
-                    f"Run {self.uid!r}: as much waits to be stored as memory may take.",
-                    hint="Let TiledWriter have a journal (journal_directory=...), or more memory"
-                    " (max_pending_bytes=...).",
-                )
+            error = NotStored(
+                f"{self.name}: as much waits to be stored as memory may take.",
+                hint="Let TiledWriter have a journal (journal_directory=...), or more memory"
+                " (max_pending_bytes=...).",
             )
+            self.set_aside(error)
         if self.life.error is not None and self.copies.must_tell_caller:
             raise self.life.error
 
@@ -220,6 +216,11 @@ class RunJob:
         )
 
     # -- any thread -----------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What to call it in the log."""
+        return f"Run {self.uid}"
 
     @property
     def pending(self) -> Pending:
@@ -276,11 +277,13 @@ class RunJob:
         pipeline = self._current_pipeline()
         if pipeline is None:
             return
-        if self.life.behind:
-            self._catch_up.read_into(pipeline)
-            self._check_stop(pipeline)
-        else:
-            pipeline.deliver(rows)
+        try:
+            self._deliver(pipeline, rows)
+        except StorageError as error:
+            if not (self.life.stored and error.retry is Retry.WHEN_ALLOWED):
+                raise
+            self.set_aside(error)  # that subscribers are told is not worth waiting for
+            return
         with self.life.lock:  # the caller may have dropped rows of it meanwhile
             if rows and self._slot.current is pipeline:
                 self.delivered, self.delivered_at = taken, now
@@ -288,6 +291,13 @@ class RunJob:
             self._end()
         elif self._abandoned and not self.waiting:
             self.release()
+
+    def _deliver(self, pipeline: Pipeline, rows: bool) -> None:
+        if self.life.behind:
+            self._catch_up.read_into(pipeline)
+            self._check_stop(pipeline)
+        else:
+            pipeline.deliver(rows)
 
     def _advance_to_the_end(self) -> None:
         """Do what is left for a run of which nothing is sent any more."""
@@ -338,10 +348,8 @@ class RunJob:
         final = incomplete and self.life.behind and self.life.has_stop
         with self.life.lock:
             again = self.copies.journaled and not final and self._restarts <= MAX_RESTARTS
-            if again and self.life.fall_behind():
-                if incomplete:
-                    self.life.pause()  # only all of the documents can be compared with those rows
-                self._slot.drop(keep_rows=False)
+            if again:  # only all of the documents can be compared with rows that they lack so far
+                self._slot.drop_rows(pause=incomplete)
         if not again:
             self.set_aside(error)
 
@@ -361,20 +369,12 @@ class RunJob:
                     return
                 self._slot.drop(keep_rows=True)
         if stored:
-            logger.warning(
-                "Run %s is stored, but its live subscribers were not told of its end: %s",
-                self.uid,
-                error,
-            )
+            text = "%s is stored, but its live subscribers were not told of its end: %s"
+            logger.warning(text, self.name, error)
             self._end()
             return
-        logger.error(
-            "Run %s was set aside: %s %s",
-            self.uid,
-            error,
-            self.copies,
-            exc_info=None if isinstance(error, TiledWriterError) else error,
-        )
+        traceback = None if isinstance(error, TiledWriterError) else error
+        logger.error("%s was set aside: %s %s", self.name, error, self.copies, exc_info=traceback)
         if self.life.has_stop or self.copies.journal is None:
             self.back_up(error)
         if self.life.has_stop:

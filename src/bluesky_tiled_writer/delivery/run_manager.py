@@ -17,6 +17,7 @@ from bluesky_tiled_writer.journal import DocumentCopies, JournalDirectory, Journ
 from bluesky_tiled_writer.run import Known
 
 from . import process
+from .jobs import ConnectJob
 from .pipeline import NewSink, count_rows
 from .process import Owner
 from .recovery import OrphanSearch, Recovery
@@ -25,7 +26,7 @@ from .run_life import RunState
 from .sender import Sender
 from .settings import Settings
 from .status import Status
-from .waiting import wait_closed, wait_delivered, wait_stored
+from .waiting import lacks_permission, wait_closed, wait_delivered, wait_stored
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -96,7 +97,8 @@ class RunManager:
         self._orphans = None
         if journals is not None:
             self._orphans = OrphanSearch(journals, destination.uri, sender, self._adopt)
-        process.register(self)
+        for other in process.register(self):
+            other.use_login_of(self._sender)
 
     # -- runs -----------------------------------------------------------------------------------
 
@@ -213,6 +215,12 @@ class RunManager:
         with self._lock:
             return list(self._jobs)
 
+    def connect_later(self, connect: Callable[[], object]) -> None:
+        """Let the sender make a connection that could not be made yet."""
+        job = ConnectJob(connect)
+        self._sender.add(job)
+        self._sender.wake(job)
+
     # -- waiting --------------------------------------------------------------------------------
 
     def wait_stored(self, job: RunJob) -> None:
@@ -244,7 +252,8 @@ class RunManager:
         return Status.of(
             jobs,
             rows_before=rows_before,
-            server_down=self._sender.down,
+            trouble=self._sender.access.trouble,
+            silence=self._sender.access.silence,
             last_error=self._sender.last_error,
         )
 
@@ -300,6 +309,10 @@ class RunManager:
             return Owner.STOPPED if job.life.has_stop else Owner.OPEN
         return Owner.NONE
 
+    def use_login_of(self, sender: Sender) -> None:
+        """Go on with the login of a new writer, if the server does not take that of this one."""
+        self._sender.access.use_login_of(sender.access)
+
     def finish(self) -> None:
         """Send what waits, because the interpreter ends."""
         if self._sender.of_this_process and self._sender.at_work:
@@ -335,10 +348,12 @@ class RunManager:
         aside = [job for job in self.jobs if job.life.error is not None and job.life.has_stop]
         wait(lambda: all(job.finished for job in aside))
         tried: set[Path] = set()
-        while adopted := self._orphans.search(leave=tried):
+        adopted: set[Path] | None = None
+        while adopted or adopted is None:
+            adopted = self._orphans.search(leave=tried)
             tried |= adopted  # and again: of two journals of one run, one waits for the other
-            orphans = [job for job in self.jobs if job.is_orphan]
-            wait(lambda jobs=orphans: all(_is_at_rest(job) for job in jobs))  # type: ignore[misc]
+            orphans = [job for job in self.jobs if job.is_orphan]  # of earlier searches, too
+            wait(lambda jobs=orphans: all(self._is_at_rest(job) for job in jobs))  # type: ignore[misc]
         recoveries = [Recovery.of(job) for job in self.jobs if job.is_orphan]
         self._forget_stored()
         return recoveries
@@ -367,6 +382,6 @@ class RunManager:
         self._sender.wake(job)
         return True
 
-
-def _is_at_rest(job: RunJob) -> bool:
-    return job.finished or job.life.error is not None
+    def _is_at_rest(self, job: RunJob) -> bool:
+        given_up = job.finished or job.life.error is not None
+        return given_up or lacks_permission(job, self._sender)

@@ -24,15 +24,19 @@ from bluesky_tiled_writer.errors import (
     TooEarly,
 )
 
+from .access import LOOK_AT_CREDENTIALS, ServerAccess
 from .attempts import Attempts
-from .breaker import Breaker
-from .jobs import Job
+from .breaker import Trouble
+from .jobs import Job, Server
 from .settings import CONNECTIONS
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
 LIVE_INTERVAL = 0.1
 """Seconds between two requests for rows of a live run: rows that come faster share a request."""
+
+PATIENCE = 0.4
+"""Seconds without an answer after which those who wait ask whether the server is there."""
 
 MOST_AHEAD = 0.25
 """Part of an interval by which rows are sent earlier, at most, for the time that sending takes."""
@@ -49,6 +53,7 @@ class _Entry:
     soon: bool = False  # `due` was brought forward for a live run
     advanced: float = 0.0
     not_before: float = 0.0
+    refused: object = None  # the credentials with which this was not allowed
     attempts: Attempts = field(default_factory=Attempts)
 
 
@@ -57,8 +62,8 @@ class Sender:
 
     Parameters
     ----------
-    healthy : callable
-        Asks the server whether it is there.
+    server : Server
+        Where the jobs are sent.
     flush_interval : float
         Seconds that anything waits, at most, before it is sent.
     connections : int
@@ -70,13 +75,15 @@ class Sender:
 
     Attributes
     ----------
+    access : ServerAccess
+        Whether anything can be sent to the server.
     last_error : Exception or None
         The last failure, even if it was overcome.
     """
 
     def __init__(
         self,
-        healthy: Callable[[], bool],
+        server: Server,
         flush_interval: float,
         *,
         connections: int = CONNECTIONS,
@@ -84,12 +91,11 @@ class Sender:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.last_error: Exception | None = None
-        self._healthy = healthy
         self._interval = flush_interval
         self._connections = connections
         self._exit_timeout = exit_timeout
         self._clock = clock
-        self._breaker = Breaker()
+        self.access = ServerAccess(server, clock)
         # Guards the entries, the calls and the thread; notified when something was sent.
         self._condition = threading.Condition()
         self._entries: dict[int, _Entry] = {}
@@ -101,11 +107,6 @@ class Sender:
         self._pid = os.getpid()
 
     # -- for other threads ----------------------------------------------------------------------
-
-    @property
-    def down(self) -> bool:
-        """True if the server is known not to answer."""
-        return self._breaker.confirmed
 
     @property
     def of_this_process(self) -> bool:
@@ -178,6 +179,20 @@ class Sender:
             self._condition.wait_for(lambda: until() or self._ended, timeout)
             return until()
 
+    def wait_for_server(self, until: Callable[[], bool], timeout: float) -> bool:
+        """Wait as `wait` does, but no longer than the server answers.
+
+        This asks the server itself while a request has no answer.
+        """
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            known = self.wait(
+                lambda: until() or self.access.trouble is not None, min(left, PATIENCE)
+            )
+            if known or self._ended or self.access.is_silent(PATIENCE):
+                break
+        return until()
+
     @property
     def _ended(self) -> bool:
         """True if nothing will ever change again."""
@@ -200,7 +215,11 @@ class Sender:
         jobs = self.jobs
         for job in jobs:
             self.wake(job)
-        if not self.wait(lambda: self.down or not any(j.waiting for j in jobs), self._exit_timeout):
+
+        def is_sent() -> bool:
+            return not any(job.waiting and job.obstacle is None for job in jobs)
+
+        if not self.wait_for_server(is_sent, self._exit_timeout):
             logger.warning("At exit, Tiled does not have everything yet; the journals do.")
         self.close(deadline - time.monotonic())
 
@@ -229,16 +248,17 @@ class Sender:
             Seconds until there may be more to do; None if there is nothing.
         """
         self._call()
-        if self._breaker.open and not self._ask_server():
+        if self.access.is_closed and not self.access.open():
             for job in self.jobs:
                 job.sync()
-            return max(0.0, self._breaker.next_check - self._clock())
+            self.notify()  # those who wait for the server stop waiting
+            return self.access.next_check
         for entry in list(self._entries.values()):
             now = self._clock()
             due = entry.urgent or (now >= entry.due and entry.job.waiting)
-            if due and now >= entry.not_before and not self._closing:
+            if due and self._may_try(entry, now) and not self._closing:
                 self._advance(entry)
-            if self._breaker.open:
+            if self.access.is_closed:
                 break
         with self._condition:
             for key, entry in list(self._entries.items()):
@@ -247,6 +267,12 @@ class Sender:
             self._condition.notify_all()
             return self._delay()
 
+    def _may_try(self, entry: _Entry, now: float) -> bool:
+        """Return True after the pause that a failure calls for, or with other credentials."""
+        if now >= entry.not_before:
+            return True
+        return entry.job.obstacle is not None and entry.refused != self.access.credentials
+
     def _delay(self) -> float | None:
         now = self._clock()
         times = [due for due, _ in self._calls]
@@ -254,7 +280,10 @@ class Sender:
             due = now if entry.urgent else max(entry.due, now)
             if not entry.urgent and entry.due <= now:
                 due = now + self._interval  # nothing waited
-            times.append(max(due, entry.not_before))
+            due = max(due, entry.not_before)
+            if entry.job.obstacle is not None:
+                due = min(due, now + LOOK_AT_CREDENTIALS)
+            times.append(due)
         return max(0.0, min(times) - now) if times else None
 
     def _call(self) -> None:
@@ -299,40 +328,43 @@ class Sender:
 
     def _on_success(self, entry: _Entry, began: float, rows: bool) -> None:
         entry.attempts.succeeded()
+        entry.job.obstacle = None
         if rows:  # the next ones are to be in Tiled by then, not only on their way
             ahead = min(self._clock() - began, MOST_AHEAD * self._interval)
             with self._condition:
                 entry.due -= ahead
-        if self._breaker.succeeded():
-            logger.warning("Tiled answers again; going on.")
+        self.access.succeeded()
 
     def _on_failure(self, entry: _Entry, error: StorageError) -> None:
-        verdict = entry.attempts.judge(error, entry.job.progress, self._healthy)
+        verdict = entry.attempts.judge(error, entry.job.progress, self.access.healthy)
         if verdict.give_up:
             entry.job.set_aside(error)
             return
-        self._try_again(entry, error.retry_after)
-        if verdict.server_away and self._breaker.trip(self._clock()):
+        if verdict.trouble is not Trouble.LOGIN:  # all runs wait for that, as long as it takes
+            self._try_again(entry, error.retry_after)
+        else:
+            entry.urgent = entry.rows_urgent = True
+        if verdict.blocked:
+            self._block(entry, error)
+        if verdict.trouble is not None and self.access.close(verdict.trouble, error):
+            self.notify()
+
+    def _block(self, entry: _Entry, error: StorageError) -> None:
+        """Take note that a run may not be written now."""
+        news = entry.job.obstacle is None
+        entry.job.obstacle = error
+        entry.refused = self.access.credentials
+        if news:
             logger.warning(
-                "Tiled does not answer. What is measured meanwhile is kept, and stored when it"
-                " does. %s",
+                "%s waits until that is mended, and is tried again now and then: %s",
+                entry.job.name,
                 error,
             )
+            self.notify()
 
     def _try_again(self, entry: _Entry, at_least: float = 0.0) -> None:
         entry.urgent = entry.rows_urgent = True
         entry.not_before = self._clock() + entry.attempts.pause(at_least)
-
-    def _ask_server(self) -> bool:
-        now = self._clock()
-        if now < self._breaker.next_check:
-            return False
-        if not self._healthy():
-            self._breaker.still_down(self._clock())
-            self.notify()  # those who wait for it stop waiting
-            return False
-        self._breaker.answers()
-        return True
 
     def run_concurrently(self, functions: Sequence[Callable[[], None]]) -> None:
         """Call functions at the same time; raise one of their errors when all have returned."""

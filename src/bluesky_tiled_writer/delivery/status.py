@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
+from .breaker import Trouble
 from .run_job import RunJob
 from .run_life import RunState
 
-State = Literal["idle", "writing", "behind", "degraded"]
+State = Literal["idle", "writing", "behind", "degraded", "login"]
+
+SILENCE = 5.0
+"""Seconds without an answer to a request after which the server is said not to answer."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Status:
     state : str
         "idle": everything is in Tiled. "writing": rows are on their way. "behind": rows come faster
         than Tiled takes them, and some are only on disk. "degraded": the server does not answer, a
-        journal cannot be written, or a run was set aside.
+        journal cannot be written, or a run was set aside. "login": the server does not take the
+        login; everything waits until it does, or the client has another one.
     runs : int
         Runs that are open, or not stored to their end.
     pending_rows, pending_bytes : int
@@ -34,6 +39,8 @@ class Status:
         Rows that were sent.
     server_down : bool
         True if the server is known not to answer.
+    waiting_for : mapping of str to str
+        Uids of runs that cannot be sent now, and what they wait for.
     set_aside : mapping of str to str
         Uids of runs that were set aside, and why; their journals are kept.
     last_error : Exception, optional
@@ -47,6 +54,7 @@ class Status:
     oldest: float = 0.0
     rows_stored: int = 0
     server_down: bool = False
+    waiting_for: Mapping[str, str] = field(default_factory=dict)
     set_aside: Mapping[str, str] = field(default_factory=dict)
     last_error: Exception | None = None
 
@@ -56,10 +64,25 @@ class Status:
         jobs: Sequence[RunJob],
         *,
         rows_before: int = 0,
-        server_down: bool,
+        trouble: Trouble | None,
+        silence: float = 0.0,
         last_error: Exception | None,
     ) -> Status:
-        """Sum up jobs; `rows_before` rows are of jobs that are forgotten."""
+        """Sum up jobs.
+
+        Parameters
+        ----------
+        jobs : sequence of RunJob
+            Those that are not forgotten.
+        rows_before : int
+            Rows of those that are.
+        trouble : Trouble, optional
+            What keeps anything from being sent.
+        silence : float
+            Seconds for which a request has had no answer.
+        last_error : Exception, optional
+            The last failure.
+        """
         under_way = [
             job
             for job in jobs
@@ -67,6 +90,7 @@ class Status:
         ]
         waiting = [job.delivered_at for job in under_way if job.delivered < job.taken]
         set_aside = {job.uid: str(error) for job in jobs if (error := job.life.error) is not None}
+        server_down = trouble is Trouble.AWAY or silence > SILENCE
         pending = [job.pending for job in under_way]
         rows = sum(part.rows for part in pending)
         state: State = "writing" if waiting or rows else "idle"
@@ -74,6 +98,8 @@ class Status:
             state = "behind"
         if server_down or set_aside or any(job.copies.journal_failure for job in under_way):
             state = "degraded"
+        if trouble is Trouble.LOGIN:
+            state = "login"
         return cls(
             state=state,
             runs=len(under_way),
@@ -82,6 +108,7 @@ class Status:
             oldest=time.monotonic() - min(waiting) if waiting else 0.0,
             rows_stored=rows_before + sum(job.rows_stored for job in jobs),
             server_down=server_down,
+            waiting_for={job.uid: str(job.obstacle) for job in under_way if job.obstacle},
             set_aside=set_aside,
             last_error=last_error,
         )
@@ -97,6 +124,7 @@ class Status:
             pending = f"{self.pending_rows} rows ({self.pending_bytes / 2**20:.1f} MiB)"
             lines.append(("pending", f"{pending} since {self.oldest:.1f} s"))
         lines.append(("stored", f"{self.rows_stored} rows"))
+        lines += [("waiting", f"{uid}: {why}") for uid, why in self.waiting_for.items()]
         lines += [("set aside", f"{uid}: {why}") for uid, why in self.set_aside.items()]
         if self.last_error is not None:
             lines.append(("last error", f"{type(self.last_error).__name__}: {self.last_error}"))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bluesky_tiled_writer.errors import NotStored
 
+from .breaker import Trouble
 from .run_job import RunJob
 from .run_life import RunState
 from .sender import Sender
@@ -18,7 +19,8 @@ logger = logging.getLogger("bluesky_tiled_writer")
 def wait_stored(job: RunJob, sender: Sender, settings: Settings) -> None:
     """Wait until a run is stored, or it is known that it cannot be soon.
 
-    It does not wait for a server that is down, unless only the caller can be told of that.
+    It waits neither for a login nor for a permission; nor for a server that is down, unless only
+    the caller can be told of that.
 
     Raises
     ------
@@ -30,30 +32,38 @@ def wait_stored(job: RunJob, sender: Sender, settings: Settings) -> None:
 
     def is_known() -> bool:
         stored = job.finished if settings.wait_for_close else life.stored
-        return stored or life.error is not None or (sender.down and not only_caller_knows)
+        return stored or life.error is not None or lacks_permission(job, sender)
 
-    sender.wait(is_known, max(0.0, timeout))
+    if only_caller_knows:
+        sender.wait(is_known, timeout)
+    elif timeout > 0:
+        sender.wait_for_server(is_known, timeout)
+    why = job.obstacle or sender.last_error
     if (error := life.error) is not None:
         job.back_up(error)
         if job.copies.must_tell_caller:
             raise error
     elif not life.stored and only_caller_knows:
         raise NotStored(
-            f"Run {job.uid!r} was not stored within {timeout} s.",
+            f"Run {job.uid!r} is not stored{_because(why)}.",
             hint="It goes on in the background; the end of this process would lose it."
             " Let TiledWriter have a journal (journal_directory=...).",
-        ) from sender.last_error
+        ) from why
     elif not life.stored and timeout > 0:
-        job.back_up(sender.last_error)
+        job.back_up(why)
         where = "its journal" if job.copies.journaled else "memory"
         logger.warning("Run %s is not in Tiled yet; it waits in %s.", job.uid, where)
+
+
+def _because(why: Exception | None) -> str:
+    return f": {str(why).rstrip('.')}" if why is not None else ""
 
 
 def wait_delivered(jobs: Sequence[RunJob], sender: Sender, timeout: float) -> bool:
     """Wait until Tiled has what came so far; return whether it has.
 
-    Runs that were set aside do not count. Those that wait for their stop document are not waited
-    for, and make the answer False.
+    Runs that were set aside do not count. Those that wait for their stop document, or for a login,
+    are not waited for, and make the answer False.
     """
     targets = [(job, job.taken) for job in jobs]
     for job in jobs:
@@ -64,14 +74,19 @@ def wait_delivered(jobs: Sequence[RunJob], sender: Sender, timeout: float) -> bo
             return True
         return job.delivered >= target and (job.finished or not job.life.has_stop)
 
+    def is_left_waiting(job: RunJob) -> bool:
+        return job.life.state is RunState.PAUSED or lacks_permission(job, sender)
+
     sender.wait(
-        lambda: all(
-            job.life.state is RunState.PAUSED or is_delivered(job, target)
-            for job, target in targets
-        ),
+        lambda: all(is_left_waiting(job) or is_delivered(job, target) for job, target in targets),
         timeout,
     )
     return all(is_delivered(job, target) for job, target in targets)
+
+
+def lacks_permission(job: RunJob, sender: Sender) -> bool:
+    """Return True if a run cannot be sent before the server takes the login, or permits it."""
+    return job.obstacle is not None or sender.access.trouble is Trouble.LOGIN
 
 
 def wait_closed(job: RunJob, sender: Sender, timeout: float) -> bool:

@@ -17,10 +17,15 @@ only after a request that failed and may have taken effect.
     held.py         rows_held: what a run holds that Tiled had before
     sort_stored.py  sort_stored: gives the tables of stored runs an order
     requests.py     Requests: one request, one answer or one error
+    connection.py   Connection: to a server, which may be down when the writer is made
+    opening.py      Opening: opens a client, once the server answers
+    address.py      Address: of a container, read without asking the server
 """
 
-from .requests import in_process
+from .address import Address
+from .connection import Connection, connect
+from .opening import Opening
 from .sort_stored import SortedTable, sort_stored
 from .tiled_sink import TiledSink
 
-__all__ = ["SortedTable", "TiledSink", "in_process", "sort_stored"]
+__all__ = ["Address", "Connection", "Opening", "SortedTable", "TiledSink", "connect", "sort_stored"]

@@ -8,7 +8,8 @@ from typing import Any
 
 from bluesky_tiled_writer.errors import StorageError
 
-from .requests import NodePath, Requests
+from .address import NodePath
+from .requests import Requests
 
 
 class MetadataUpdates:

@@ -20,7 +20,8 @@ from bluesky_tiled_writer.errors import (
 from bluesky_tiled_writer.run import Expected, Node
 from bluesky_tiled_writer.schema import ServerLimits
 
-from .requests import NodePath, Requests
+from .address import NodePath
+from .requests import Requests
 
 REFUSALS = 3
 """Refusals in a row after which the server is taken to be unable to store what was sent."""

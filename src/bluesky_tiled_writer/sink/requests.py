@@ -8,21 +8,13 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-from tiled.client.base import BaseClient
 from tiled.client.utils import MSGPACK_MIME_TYPE, handle_error
 from tiled.utils import safe_json_dump
 
-from bluesky_tiled_writer.errors import RequestRefused, Retry, StorageError, mapped_errors
+from bluesky_tiled_writer.errors import RequestRefused, mapped_errors
 
-NodePath = tuple[str, ...]
-"""Names of nodes, from below the root of the writer."""
-
-HEALTH_TIMEOUT = 3.0
-"""Seconds within which a healthy server answers."""
-
-HEALTH_ATTEMPTS = 3
-"""Broken connections that a health check may meet: after an error of its own the server closes the
-connection, and the client may reuse it before it notices."""
+from .address import Address, NodePath
+from .connection import Connection
 
 
 class Requests:
@@ -30,13 +22,15 @@ class Requests:
 
     Parameters
     ----------
-    client : tiled.client.base.BaseClient
-        The container.
+    connection : Connection
+        The server.
+    address : Address, optional
+        The container; by default the one of the connection.
     """
 
-    def __init__(self, client: BaseClient) -> None:
-        self._client = client
-        self._root = tuple(filter(None, client.path_parts))
+    def __init__(self, connection: Connection, address: Address | None = None) -> None:
+        self.connection = connection
+        self.address = address or connection.address
 
     def send(
         self,
@@ -72,14 +66,20 @@ class Requests:
         ServerUnreachable
             If there was no answer.
         """
-        segments = (quote(segment, safe="") for segment in (*self._root, *path))
-        url = f"{self._client.context.api_uri}{endpoint}/{'/'.join(segments)}"
+        context = self.connection.context_for(self.address)
+        segments = (quote(segment, safe="") for segment in (*self.address.path, *path))
+        server = str(context.api_uri)
+        url = f"{server}{endpoint}/{'/'.join(segments)}"
         sent = {"Accept": MSGPACK_MIME_TYPE, **(headers or {})}
         if json_body is not None:
             sent["Content-Type"] = "application/json"
             content = safe_json_dump(json_body)
-        with mapped_errors(f"{method} {endpoint} of {'/'.join(about or path)}"):
-            response: httpx.Response = self._client.context.http_client.request(
+        what = f"{method} {endpoint} of {'/'.join(about or path)}"
+        with (
+            self.connection.unanswered_request(),
+            mapped_errors(what, "" if self.connection.in_process else server),
+        ):
+            response: httpx.Response = context.http_client.request(
                 method, url, content=content, headers=sent, params=params
             )
             handle_error(response)
@@ -115,26 +115,6 @@ class Requests:
     @property
     def sorts_rows(self) -> bool:
         """True if the server can sort the rows of a table, which Tiled can from 0.2.11 on."""
-        version = re.match(r"(\d+)\.(\d+)\.(\d+)", self._client.context.server_info.library_version)
+        context = self.connection.context_for(self.address)
+        version = re.match(r"(\d+)\.(\d+)\.(\d+)", context.server_info.library_version)
         return version is None or tuple(map(int, version.groups())) >= (0, 2, 11)
-
-    def healthy(self) -> bool:
-        """Return True if the server answers, and soon."""
-        context = self._client.context
-        # An app in this process knows no timeouts.
-        options = {} if in_process(self._client) else {"timeout": HEALTH_TIMEOUT}
-        for _ in range(HEALTH_ATTEMPTS):
-            try:
-                with mapped_errors("a health check"):
-                    answer = context.http_client.get(context.api_uri, **options)
-            except StorageError as error:
-                if error.retry is Retry.UNLESS_SERVER_IS_AWAY:
-                    continue
-                return False
-            return bool(answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR)
-        return False
-
-
-def in_process(client: BaseClient) -> bool:
-    """Return True if the server of a client is an app in this process."""
-    return hasattr(client.context.http_client, "app")  # starlette's test client

@@ -13,6 +13,7 @@ from bluesky_tiled_writer.errors import StorageError
 from bluesky_tiled_writer.run import Node
 from bluesky_tiled_writer.schema import BY_SEQ_NUM, BY_TIME_AND_SEQ_NUM, ServerLimits
 
+from .connection import Connection
 from .node import has_structure, structure_of
 from .requests import Requests
 from .tables import TableNode, keeps_order, order_of
@@ -59,7 +60,7 @@ def sort_stored(client: BaseClient, run: str) -> Iterator[SortedTable]:
     StorageError
         If there is no such run, or the login lacks the scope `register`.
     """
-    requests = Requests(client)
+    requests = Requests(Connection.of(client))
     if requests.item((run,)) is None:
         raise StorageError(f"Tiled has no run {run!r}.")
     for stream, item in requests.nodes(run):

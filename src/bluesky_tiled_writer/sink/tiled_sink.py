@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
-from tiled.client.base import BaseClient
 from tiled.structures.core import StructureFamily
 from tiled.utils import safe_json_dump
 
@@ -44,13 +43,15 @@ from bluesky_tiled_writer.run import (
 )
 from bluesky_tiled_writer.schema import Content, ServerLimits
 
+from .address import Address, NodePath
 from .arrays import ArrayNode
+from .connection import Connection
 from .files import FilesNode
 from .held import rows_held
 from .metadata import MetadataUpdates
 from .node import StoredNode
 from .ragged import RaggedNode
-from .requests import NodePath, Requests, in_process
+from .requests import Requests
 from .tables import TableNode
 
 GRACE = 2.0
@@ -66,16 +67,23 @@ class TiledSink:
 
     Parameters
     ----------
-    client : tiled.client.base.BaseClient
-        The container that gets the runs.
+    connection : Connection
+        The server.
     limits : ServerLimits, optional
         Learns what the server turns out not to store.
+    address : Address, optional
+        The container that gets the runs; by default the one of the connection.
     """
 
-    def __init__(self, client: BaseClient, limits: ServerLimits | None = None) -> None:
-        self._requests = Requests(client)
+    def __init__(
+        self,
+        connection: Connection,
+        limits: ServerLimits | None = None,
+        address: Address | None = None,
+    ) -> None:
+        self._requests = Requests(connection, address)
         self._metadata = MetadataUpdates(self._requests)
-        self._grace = 0.0 if in_process(client) else GRACE
+        self._grace = 0.0 if connection.in_process else GRACE
         self._nodes: dict[NodePath, StoredNode] = {}
         self._salvaged: dict[NodePath, Content] = {}
         self._adopted: dict[str, Mapping[str, Any]] = {}  # runs that were there: their metadata
@@ -117,10 +125,6 @@ class TiledSink:
                         node.rechunk()
             case CloseNode():
                 self._requests.send("DELETE", "stream/close", step.path)
-
-    def healthy(self) -> bool:
-        """Return True if the server answers."""
-        return self._requests.healthy()
 
     # -- runs and streams -----------------------------------------------------------------------
 

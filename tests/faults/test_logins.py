@@ -1,0 +1,389 @@
+"""Logins that expire, are revoked or cannot be tried: runs wait, and go on by themselves."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from delivery.helpers import PATIENCE, messages_of, wait_until
+from documents import RunBuilder, emit
+from tiled.client import from_uri
+from tiled.client.container import Container
+from tiled.client.context import password_grant
+from tree import read_arrow, stream_of
+
+from bluesky_tiled_writer import TiledWriter
+from bluesky_tiled_writer.errors import LoginRefused, NotStored, StorageError
+
+from . import LONG
+from .tiled_process import KEY, TiledProcess
+
+HARDLY = 3.0
+"""s: for a whole run whose `stop` does not wait; machines are busy."""
+
+
+def scan() -> RunBuilder:
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", {"n": "integer"})
+    for value in range(3):
+        run.event("primary", {"n": value})
+    run.stop()
+    return run
+
+
+def emit_quickly(run: RunBuilder, writer: TiledWriter) -> None:
+    began = time.monotonic()
+    emit(run.docs, writer)
+    assert time.monotonic() - began < HARDLY, "the caller is never held by a login"
+
+
+def assert_stored(client: Container, run: RunBuilder) -> None:
+    assert client[run.uid].metadata["stop"] == run.docs[-1][1]
+    assert read_arrow(stream_of(client, run.uid)["internal"])["n"].to_pylist() == [0, 1, 2]
+
+
+# -- auth objects that ask another server for tokens ----------------------------------------------
+
+
+class TokenServer:
+    """Gives out the API key as a token; may be down, answer with an error, or give a wrong one."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.token = KEY
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.dumps({"token": outer.token}).encode()
+                self.send_response(outer.status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._handler = Handler
+        self.start()
+
+    def start(self, port: int = 0) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class TokenAuth(httpx.Auth):
+    """Asks for a new token for each request, within httpx's own flow."""
+
+    def __init__(self, server: TokenServer) -> None:
+        self.server = server
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:
+        answer = yield httpx.Request("POST", f"http://127.0.0.1:{self.server.port}/token")
+        answer.raise_for_status()
+        answer.read()
+        request.headers["Authorization"] = f"Apikey {answer.json()['token']}"
+        yield request
+
+
+class OwnTokenAuth(httpx.Auth):
+    """The same with a client of its own, and with errors of its own."""
+
+    def __init__(self, server: TokenServer) -> None:
+        self.server = server
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:
+        try:
+            answer = httpx.post(f"http://127.0.0.1:{self.server.port}/token")
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise RuntimeError("the login service gave no token") from error
+        request.headers["Authorization"] = f"Apikey {answer.json()['token']}"
+        yield request
+
+
+@pytest.fixture
+def tokens() -> Iterator[TokenServer]:
+    server = TokenServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+    directory = tmp_path_factory.mktemp("server")
+    with TiledProcess(directory, tmp_path_factory.getbasetemp(), "sqlite") as server:
+        yield server
+
+
+@pytest.fixture
+def reader(server: TiledProcess) -> Iterator[Container]:
+    client = from_uri(server.uri)
+    yield client
+    client.context.close()
+
+
+TROUBLES = ["down", "503", "401", "wrong token"]
+
+
+@pytest.mark.parametrize("seconds", [3.0, 70.0] if LONG else [1.0])
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("auth", [TokenAuth, OwnTokenAuth])
+def test_a_token_server_in_trouble_holds_up_nobody(
+    server: TiledProcess,
+    reader: Container,
+    tokens: TokenServer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    auth: type[Any],
+    trouble: str,
+    seconds: float,
+) -> None:
+    uri = f"{server.url}/api/v1"
+    options: dict[str, Any] = {"journal_directory": tmp_path / "journals", "flush_interval": 0.1}
+    with TiledWriter.from_uri(uri, auth=auth(tokens), **options) as writer:
+        before, during = scan(), scan()
+        emit(before.docs, writer)
+        assert_stored(reader, before)
+        caplog.clear()
+
+        match trouble:
+            case "down":
+                tokens.stop()
+            case "wrong token":
+                tokens.token = "wrong"
+            case status:
+                tokens.status = int(status)
+        emit_quickly(during, writer)
+        wait_until(lambda: writer.status.state == "login")
+        assert writer.status.set_aside == {}
+        assert not writer.flush(timeout=seconds)
+        time.sleep(seconds)
+        assert during.uid not in reader
+
+        match trouble:
+            case "down":
+                tokens.start(tokens.port)
+            case "wrong token":
+                tokens.token = KEY
+            case _:
+                tokens.status = 200
+        assert writer.wait_for(during.uid, timeout=70.0 + PATIENCE)
+        assert_stored(reader, during)
+        assert writer.status.state == "idle"
+        writer.client.context.close()
+    texts = messages_of(caplog)
+    assert len([text for text in texts if "does not work" in text]) == 1
+    assert len([text for text in texts if "works again" in text]) == 1
+    assert not any(KEY in text for text in texts)
+
+
+# -- Tiled's own tokens ---------------------------------------------------------------------------
+
+PASSWORD = {"alice": "wonder", "bob": "builder"}
+AUTHENTICATION = {
+    "providers": [
+        {
+            "provider": "toy",
+            "authenticator": "tiled.authenticators:DictionaryAuthenticator",
+            "args": {"users_to_passwords": PASSWORD},
+        }
+    ],
+    "secret_keys": ["secret"],
+    "tiled_admins": [{"provider": "toy", "id": "alice"}],
+    "access_token_max_age": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def multi_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+    """A server with access tokens of two seconds' lifetime."""
+    directory = tmp_path_factory.mktemp("multi-user")
+    readable = tmp_path_factory.getbasetemp()
+    with TiledProcess(directory, readable, "sqlite", authentication=AUTHENTICATION) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def token_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILED_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def log_in(client: Any, *, remember_me: bool = False) -> None:
+    """Do what ``client.login()`` does after its prompt.
+
+    Tokens that are not remembered cannot be refreshed.
+    """
+    context = client.context
+    (provider,) = context.server_info.authentication.providers
+    endpoint = provider.links["auth_endpoint"]
+    tokens = password_grant(context.http_client, endpoint, "toy", "alice", PASSWORD["alice"])
+    context.configure_auth(tokens, remember_me=remember_me)
+
+
+@pytest.fixture
+def key(multi_user: TiledProcess) -> Iterator[tuple[str, Any]]:
+    """An API key that can be revoked, and the context that can do so."""
+    from tiled.client.context import Context
+
+    with Context(f"{multi_user.url}/api/v1/") as context:
+        (provider,) = context.server_info.authentication.providers
+        endpoint = provider.links["auth_endpoint"]
+        tokens = password_grant(context.http_client, endpoint, "toy", "alice", PASSWORD["alice"])
+        context.configure_auth(tokens, remember_me=False)
+        yield context.create_api_key()["secret"], context
+
+
+@pytest.fixture
+def alice(multi_user: TiledProcess, key: tuple[str, Any]) -> Iterator[Any]:
+    """A client that looks at what is there, with a key that works."""
+    client = from_uri(multi_user.url, api_key=key[0])
+    yield client
+    client.context.close()
+
+
+def test_tokens_are_refreshed_while_a_run_lasts(
+    multi_user: TiledProcess, alice: Any, tmp_path: Path
+) -> None:
+    client = from_uri(multi_user.url, api_key=alice.context.api_key)
+    client.context.api_key = None
+    log_in(client, remember_me=True)
+    run = scan()
+    with TiledWriter(client, journal_directory=tmp_path / "j", flush_interval=0.1) as writer:
+        for pair in run.docs:
+            emit([pair], writer)
+            time.sleep(0.8)
+        assert writer.wait_for(run.uid, timeout=PATIENCE)
+    assert_stored(alice, run)
+    client.context.close()
+
+
+@pytest.mark.parametrize("again", ["on the same context", "with a new client and writer"])
+def test_a_login_that_has_expired_waits_for_another_one(
+    multi_user: TiledProcess,
+    alice: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    again: str,
+) -> None:
+    client = from_uri(multi_user.url, api_key=alice.context.api_key)
+    client.context.api_key = None
+    log_in(client)
+    options: dict[str, Any] = {"journal_directory": tmp_path / "j", "flush_interval": 0.1}
+    with TiledWriter(client, **options) as writer:
+        run = scan()
+        emit(run.docs[:3], writer)
+        assert writer.flush()
+        time.sleep(3.0)  # it has expired
+        began = time.monotonic()
+        emit(run.docs[3:], writer)
+        assert time.monotonic() - began < HARDLY
+        wait_until(lambda: writer.status.state == "login")
+        assert not writer.status.server_down
+        assert "CannotRefreshAuthentication" in str(writer.status.last_error)
+        if again == "on the same context":
+            log_in(client)
+            assert writer.wait_for(run.uid, timeout=PATIENCE)
+        else:
+            other = from_uri(multi_user.url, api_key=alice.context.api_key)
+            with TiledWriter(other, **options):
+                assert writer.wait_for(run.uid, timeout=PATIENCE)
+            other.context.close()
+    assert_stored(alice, run)
+    client.context.close()
+    assert list((tmp_path / "j").iterdir()) == []
+
+
+def test_a_key_that_was_revoked_may_be_replaced_on_the_client(
+    multi_user: TiledProcess, key: tuple[str, Any], tmp_path: Path
+) -> None:
+    first, _ = key
+    client = from_uri(multi_user.url, api_key=first)
+    second = client.context.create_api_key()["secret"]
+    with TiledWriter(client, journal_directory=tmp_path / "j", flush_interval=0.1) as writer:
+        run = scan()
+        emit(run.docs[:3], writer)
+        assert writer.flush()
+        client.context.api_key = second
+        client.context.revoke_api_key(first[:8])
+        client.context.api_key = first
+        emit_quickly(_rest(run), writer)
+        wait_until(lambda: writer.status.state == "login")
+        began = time.monotonic()
+        client.context.api_key = second
+        assert writer.wait_for(run.uid, timeout=PATIENCE)
+        assert time.monotonic() - began < HARDLY, "new credentials are used at once"
+    assert_stored(client, run)
+    client.context.close()
+
+
+def _rest(run: RunBuilder) -> RunBuilder:
+    rest = RunBuilder()
+    rest.docs = run.docs[3:]
+    return rest
+
+
+def test_a_key_without_the_scopes_is_a_login_that_waits(
+    multi_user: TiledProcess, alice: Any, tmp_path: Path
+) -> None:
+    weak = alice.context.create_api_key(scopes=["read:metadata", "read:data"])["secret"]
+    client = from_uri(multi_user.url, api_key=weak)
+    with TiledWriter(client, journal_directory=tmp_path / "j", flush_interval=0.1) as writer:
+        run = scan()
+        emit_quickly(run, writer)
+        wait_until(lambda: writer.status.state == "login")
+        assert "Writing takes write:metadata" in str(writer.status.last_error)
+        assert writer.status.set_aside == {}
+        client.context.api_key = alice.context.api_key
+        assert writer.wait_for(run.uid, timeout=PATIENCE)
+    assert_stored(alice, run)
+    client.context.close()
+
+
+def test_without_a_journal_the_caller_is_told_why(multi_user: TiledProcess, alice: Any) -> None:
+    client = from_uri(multi_user.url, api_key=alice.context.api_key)
+    writer = TiledWriter(client, journal_directory=None)
+    client.context.api_key = "00000000deadbeef"
+    run = scan()
+    began = time.monotonic()
+    with pytest.raises(NotStored, match=r"is not stored: Tiled answered 401") as raised:
+        emit(run.docs, writer)
+    assert time.monotonic() - began < HARDLY
+    assert isinstance(raised.value.__cause__, LoginRefused)
+    client.context.api_key = alice.context.api_key
+    assert writer.close()
+    assert_stored(alice, run)
+    client.context.close()
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
+def test_a_login_that_nobody_can_give_here_waits(multi_user: TiledProcess, tmp_path: Path) -> None:
+    """There is no terminal to ask for a password, and no key."""
+    with TiledWriter.from_uri(multi_user.url, journal_directory=tmp_path / "j") as writer:
+        run = scan()
+        emit_quickly(run, writer)
+        wait_until(lambda: writer.status.state == "login")
+        with pytest.raises(StorageError, match="prompt"):
+            _ = writer.client
+        assert not writer.close()
+    assert len(list((tmp_path / "j").iterdir())) == 1
+    gc.collect()
