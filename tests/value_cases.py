@@ -196,7 +196,7 @@ CASES = [
     Case("text for an array", "array", [[1, 2], ["a", "b"]], ARRAY, "float64",
          [[1.0, 2.0], [None, None]], ARRAY_F8, ["seq_num 2: ['a', 'b'] does not fit the type"]),
     Case("never an array", "array", [None, None], ARRAY, "float64",
-         [[None, None], [None, None]], ARRAY_F8, ["seq_num 1: no value", "seq_num 2: no value"]),
+         [[None, None], [None, None]], ARRAY_F8, ["seq_num 1 to 2: no value"]),
     # Arrays of several lengths
     Case("declared ragged", "array", [[1, 2], [], [4.5]], RAGGED, "float64",
          [[1.0, 2.0], [], [4.5]], {"shape": [None], "dtype_numpy": "<f8"},
@@ -233,7 +233,7 @@ CASES = [
     Case("nested lists of several lengths", "array", [[1, 2], [[1, 2, 3], [4]]], COLUMN, "string",
          ["[1, 2]", "[[1, 2, 3], [4]]"], ARRAY_I8),
     Case("never an array, nor a shape", "array", [None, None], RAGGED, "float64", [[], []],
-         {"shape": []}, ["seq_num 1: no value", "seq_num 2: no value"],
+         {"shape": []}, ["seq_num 1 to 2: no value"],
          without=("sqlite", COLUMN, "string", [None, None])),
 ]  # fmt: skip
 

@@ -106,10 +106,11 @@ class MemoryRun:
                 del self.metadata[node.path]
             for step in rebuild.remake(contents):
                 self._execute(step)
-            stream.commit_rebuild(plan)
+            if not stream.commit_rebuild(plan):
+                return self._store(stream, batch, last=last)
         for step in plan.steps:
             self._execute(step)
-        stream.commit(plan)
+        return stream.commit(plan)
 
     def _execute(self, step: Any) -> None:
         match step:

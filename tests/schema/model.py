@@ -71,7 +71,8 @@ class Node:
         """The notes of the field, sorted: their order is of no importance."""
         deviations = Deviations()
         deviations.update(self.deviations)
-        self.field.note_missing(deviations)
+        rows = [range(row, row + 1) for part in self.field.missing for row in part]
+        deviations.add_missing(self.field.label, rows)
         return sorted(deviations.notes("s", int))
 
 

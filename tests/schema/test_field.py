@@ -131,6 +131,7 @@ def test_a_key_that_comes_later_is_blank_before():
     node = Node(data_key("array", [1], dtype_numpy="<i4"), born=2)
     assert node.field.absent(2).tolist() == [[0], [0]]
     assert [note.split(": ")[0].split()[-1] for note in node.notes] == ["0", "1"]
+    assert node.field.missing == [range(2)]
 
 
 @pytest.mark.parametrize("kind", SCALARS)

@@ -244,7 +244,7 @@ def test_more_than_100_values_of_a_key_that_do_not_fit_are_kept_beside_it(
     notes = write(storage_client, run, send, batch_size=7)["metadata"]["notes"]
 
     assert len(notes) == 102
-    assert "all values that do not fit its type are in 'ts_x_verbatim', as JSON" in notes[0]
+    assert "all values that are not stored as they came are in 'ts_x_verbatim'" in notes[0]
     assert notes[100].startswith("Stream 'primary', key 'x', seq_num 100: '99 µm'")
     assert "30 more values" in notes[101]
     frame = stream_of(storage_client, run.uid)["internal"].read()

@@ -134,7 +134,7 @@ def _verify_stream(
         return
     rows, differences = _matching_rows(expected.seq_nums, stored.seq_nums)
     yield from (Difference(text, name) for text in differences)
-    for key, column, values in expected.columns():
+    for _, column, values in expected.columns():
         held = stored.column(
             notes.stored_as(name, column, "column"), notes.stored_as(name, column, "node")
         )
@@ -152,7 +152,7 @@ def _verify_stream(
             values, compared = [values[i] for i, _ in pairs], [held[row] for _, row in pairs]
         for index in different_rows(values, compared):
             measured, seq_num = values[index], expected.seq_nums[pairs[index][0]]
-            if not notes.excuse(name, key, seq_num, measured):
+            if not notes.excuse(name, column, seq_num, measured):
                 text = f"{shortened(measured)}, but {shortened(compared[index])} is stored"
                 yield Difference(text, name, column, seq_num)
 
@@ -236,12 +236,14 @@ class _Notes:
     def excuse(self, stream: str, key: str, seq_num: Any, measured: Any) -> bool:
         """Return True if the notes tell that this cell is stored otherwise than measured.
 
-        A note of "n more values" excuses n cells, whichever are asked about first.
+        A note of "n more values" excuses n cells, whichever are asked about first; one of cells
+        without a value may be about a range of them.
         """
         where = f"Stream {stream!r}, key {key!r}"
-        cell, missing = _noted(f"{where}, seq_num {seq_num}: "), f"{Deviation.MISSING.value}."
-        for note in self._about(where):
-            if note.startswith(cell) and note.endswith(missing) == (measured is None):
+        cell, missing = _noted(f"{where}, seq_num "), f"{Deviation.MISSING.value}."
+        for note in self._about(cell):
+            which = note.removeprefix(cell).partition(":")[0]
+            if note.endswith(missing) == (measured is None) and _among(seq_num, which):
                 return True
         for note in self._about(where):
             count, _, what = note.removeprefix(_noted(f"{where}: ")).partition(" more values: ")
@@ -273,6 +275,14 @@ class _Notes:
     def _about(self, begin: str) -> list[str]:
         begin = _noted(begin)
         return [note for note in self._notes if note.startswith(begin)]
+
+
+def _among(seq_num: Any, which: str) -> bool:
+    """Return True for a `seq_num` that is named, or in a range such as "1 to 9"."""
+    first, _, last = which.partition(" to ")
+    if last:
+        return isinstance(seq_num, int) and int(first) <= seq_num <= int(last)
+    return which == str(seq_num)
 
 
 def _noted(text: str) -> str:

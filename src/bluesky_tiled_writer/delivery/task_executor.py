@@ -151,7 +151,8 @@ class TaskExecutor:
             try:
                 if plan.rebuild is not None:
                     self._sink.execute(plan.rebuild)
-                    stream.commit_rebuild(plan)
+                    if not stream.commit_rebuild(plan):
+                        continue
                 self._run_concurrently(self._lanes(plan.steps))
             except StorageUnsupported:
                 # The server limits have learned of it: the next plan avoids it.

@@ -90,10 +90,10 @@ def partly_filled(page: Mapping[str, Any], external: Iterable[str]) -> bool:
 
 
 def is_data(value: Any) -> bool:
-    """Return True for a value that is plainly data: an array, or a number that no id would be."""
-    if isinstance(value, list | tuple | float | complex | np.inexact):
-        return True
-    return isinstance(value, np.ndarray) and (value.ndim > 0 or value.dtype.kind in "fc")
+    """Return True for a value that is plainly data, since it is no text, as ids of datums are."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0 or value.dtype.kind not in "OSU"
+    return value is not None and not isinstance(value, str)
 
 
 def unpack_events(page: Mapping[str, Any]) -> list[Document]:

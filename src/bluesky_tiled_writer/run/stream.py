@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from bluesky_tiled_writer.schema import (
-    MAX_NOTES,
     Chunk,
     Content,
     DeclaredKey,
@@ -23,7 +22,6 @@ from bluesky_tiled_writer.schema import (
     Field,
     Parsed,
     RaggedRows,
-    RowNumbers,
     RowOrder,
     SeqNums,
     Source,
@@ -34,6 +32,7 @@ from .external import ExternalKeys
 from .settings import RunSettings
 from .steps import AppendRows, Expected, ExtendArray, ExtendRagged, Node, Rebuild
 from .stream_fields import AnyField, StreamFields
+from .verbatim import VerbatimValues
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -91,6 +90,8 @@ class Stream:
         self._seq_nums = SeqNums()
         self._order = RowOrder()
         self._deviations = Deviations()
+        self._verbatim = VerbatimValues(self._fields, self._deviations)
+        self._missing_noted: set[Field] = set()
 
     def declare(self, new: Sequence[DeclaredKey]) -> None:
         """Take the data keys of a descriptor that no earlier one had."""
@@ -118,23 +119,23 @@ class Stream:
             was learned of the values while planning stays true.
         """
         deviations, start = Deviations(), self.stored
-        parsed: dict[AnyField, Parsed] = {
-            field: self._absorb(field, batch.column(field.source, field.key), start, deviations)
-            for field in self._fields
-            if field.source is not Source.VERBATIM
-        }
-        parsed |= self._keep_verbatim(deviations, len(batch))
-        if last and (start or len(batch)):
-            for field in self._fields:
-                field.settle()
+        parsed, chunks = self._encode(batch, deviations, last)
+        late = self._verbatim.add_fields(deviations, start)
+        for field in self._verbatim:
+            parsed[field] = self._verbatim.parsed(field, deviations, start, start + len(batch))
+            chunks[field] = field.pack(parsed[field], start, Deviations())
         order = self._order.after(*(parsed[field] for field in self._fields.fixed))
         layout = self._fields.layout(order)
         for numbers in self._fields.row_numbers:
-            parsed[numbers] = numbers.batch(start, len(batch))
+            parsed[numbers] = chunks[numbers] = numbers.batch(start, len(batch))
         signatures = {
             name: [(f.name, f.signature) for f in fields] for name, fields in layout.items()
         }
-        outdated = [name for name, form in self._signatures.items() if signatures.get(name) != form]
+        outdated = [
+            name
+            for name, form in self._signatures.items()
+            if signatures.get(name) != form or name in late
+        ]
         rebuilt = [
             name
             for name, fields in layout.items()
@@ -146,12 +147,17 @@ class Stream:
         )
         steps = []
         for name, fields in layout.items():
-            chunks = [field.pack(parsed[field], start, deviations) for field in fields]
             if start and name not in self._signatures and name not in rebuilt:
-                before = [self._before(field) for field in fields]
+                before = [
+                    self._verbatim.before(field, start)
+                    if isinstance(field, Field) and field.source is Source.VERBATIM
+                    else field.absent(start)
+                    for field in fields
+                ]
                 steps.append(self._append(name, fields, before, 0, order))
             if len(batch):
-                steps.append(self._append(name, fields, chunks, start, order))
+                batches = [chunks[field] for field in fields]
+                steps.append(self._append(name, fields, batches, start, order))
         return Plan(
             rebuild=rebuild,
             rebuilt=rebuilt,
@@ -165,6 +171,23 @@ class Stream:
             order=order,
         )
 
+    def _encode(
+        self, batch: Batch, deviations: Deviations, last: bool
+    ) -> tuple[dict[AnyField, Parsed], dict[AnyField, Chunk]]:
+        """Parse the values of a batch, and bring them into the forms that hold all values."""
+        start = self.stored
+        fields = [field for field in self._fields if field.source is not Source.VERBATIM]
+        parsed: dict[AnyField, Parsed] = {
+            field: self._absorb(field, batch.column(field.source, field.key), start, deviations)
+            for field in fields
+        }
+        if last and (start or len(batch)):
+            for field in fields:
+                field.settle()
+            self._keep_missing()
+        known = [field for field in fields if field.known]
+        return parsed, {field: field.pack(parsed[field], start, deviations) for field in known}
+
     def _absorb(
         self, field: Field, values: Sequence[Any], start: int, deviations: Deviations
     ) -> Parsed:
@@ -174,45 +197,32 @@ class Stream:
             # An object whose methods raise costs its key these rows, and nothing else.
             logger.exception("Stream %r: values of %r could not be read", self.name, field.key)
             for row_number, value in enumerate(values, start):
-                deviations.add(field.key, Deviation.LEFT_OUT, row_number, value)
+                deviations.add(field.label, Deviation.LEFT_OUT, row_number, value)
             return field.absorb([None] * len(values), start, deviations)
 
-    def _keep_verbatim(self, deviations: Deviations, count: int) -> dict[AnyField, Parsed]:
-        """Parse the values of a batch that are left out, of keys with more than notes can hold."""
-        for key in deviations.keys_left_out:
-            found = (self._deviations, deviations)
-            total = sum(some.count(key, Deviation.LEFT_OUT) for some in found)
-            if total > MAX_NOTES or any(some.is_cut(key) for some in found):
-                self._fields.keep_verbatim(key)
-        start = self.stored
-        for field in self._fields.verbatim:
-            if field.stored_in is None:  # the form must hold the rows before, too
-                self._left_out(field, self._deviations, 0, start)
-        return {
-            field: self._left_out(field, deviations, start, start + count)
-            for field in self._fields.verbatim
-        }
+    def _keep_missing(self) -> None:
+        """Take note of the rows without a value, once the forms of all keys are settled."""
+        for field in self._fields:
+            if field not in self._missing_noted and (missing := field.missing):
+                self._missing_noted.add(field)
+                parts = [part for rows in missing for part in self._seq_nums.split(rows)]
+                self._deviations.add_missing(field.label, parts)
 
-    @staticmethod
-    def _left_out(field: Field, deviations: Deviations, start: int, stop: int) -> Parsed:
-        values = deviations.left_out(field.key)
-        return field.absorb([values.get(row) for row in range(start, stop)], start, Deviations())
+    def commit_rebuild(self, plan: Plan) -> bool:
+        """Take note that the rebuild of a plan was executed.
 
-    def _before(self, field: AnyField) -> Chunk:
-        """Return the rows of a field before it was stored at all."""
-        if isinstance(field, RowNumbers) or field.source is not Source.VERBATIM:
-            return field.absent(self.stored)
-        parsed = self._left_out(field, self._deviations, 0, self.stored)
-        return field.pack(parsed, 0, Deviations())
-
-    def commit_rebuild(self, plan: Plan) -> None:
-        """Take note that the rebuild of a plan was executed."""
+        Returns
+        -------
+        bool
+            True if the plan goes on. False if values were found that are to be kept beside their
+            key, so that the batch needs another plan.
+        """
         for name in list(self._signatures):
             if plan.signatures.get(name) != self._signatures[name]:
                 del self._signatures[name]
         for name in plan.rebuilt:
             self._settle_in(plan, name)
-        self._deviations.update(plan.rebuilt_deviations)
+        return self._verbatim.commit_rebuild(plan.rebuilt, plan.rebuilt_deviations)
 
     def commit(self, plan: Plan) -> None:
         """Take note that the steps of a plan were executed."""
@@ -224,7 +234,7 @@ class Stream:
         self._deviations.update(plan.deviations)
         for field in plan.parsed:
             if field.source is Source.VERBATIM:
-                self._deviations.forget_left_out(field.key)
+                self._deviations.forget(field.key)
         if self.stored:
             for name in plan.layout:
                 self._settle_in(plan, name)
@@ -240,8 +250,7 @@ class Stream:
 
     def notes(self) -> list[str]:
         """Return what was not stored as it came, in words, once all rows are stored."""
-        for field in self._fields:
-            field.note_missing(self._deviations)
+        self._keep_missing()
         rows = self._deviations.notes(self.name, self._seq_nums.__getitem__)
         of_server = self._fields.server_notes() if self.stored else []
         return [
@@ -283,22 +292,33 @@ class Stream:
         def remake(
             contents: Mapping[str, Content],
         ) -> list[AppendRows | ExtendArray | ExtendRagged]:
+            again = self._again(wanted.values(), contents, deviations)
             return [
-                self._append(name, fields, self._again(fields, contents, deviations), 0, order)
+                self._append(name, fields, [again[field] for field in fields], 0, order)
                 for name, fields in wanted.items()
             ]
 
         return Rebuild([self._node(name) for name in outdated], self.stored, remake)
 
     def _again(
-        self, fields: Sequence[AnyField], contents: Mapping[str, Content], deviations: Deviations
-    ) -> list[Chunk]:
-        return [
-            self._before(field)
-            if field.stored_in is None
-            else field.again(contents[field.stored_in], deviations)
-            for field in fields
-        ]
+        self,
+        nodes: Iterable[Sequence[AnyField]],
+        contents: Mapping[str, Content],
+        deviations: Deviations,
+    ) -> dict[AnyField, Chunk]:
+        """Return the rows of all fields of some nodes, in the forms that they have now."""
+        fields = [field for node in nodes for field in node]
+        # What the new form of a key does not hold exactly is kept with what is kept of it already.
+        fields.sort(key=lambda field: field.source is Source.VERBATIM)
+        again: dict[AnyField, Chunk] = {}
+        for field in fields:
+            if isinstance(field, Field) and field.source is Source.VERBATIM:
+                again[field] = self._verbatim.again(field, contents, deviations, self.stored)
+            elif field.stored_in is None:
+                again[field] = field.absent(self.stored)
+            else:
+                again[field] = field.again(contents[field.stored_in], deviations)
+        return again
 
     def _append(
         self,

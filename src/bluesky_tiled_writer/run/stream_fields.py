@@ -29,7 +29,7 @@ from .settings import RunSettings
 AnyField: TypeAlias = Field | RowNumbers
 """What is in a node: the values of a key, or the numbers of the rows."""
 _VERBATIM = "_verbatim"
-"""Ends the name of the column with the values that the type of their key cannot hold.
+"""Ends the name of the column with the values of a key that are not stored as they came.
 
 It begins with `ts_`, since readers take any other column for the data of a key.
 """
@@ -83,7 +83,7 @@ class StreamFields:
 
     @property
     def verbatim(self) -> Iterator[Field]:
-        """The fields for values that the types of their keys cannot hold."""
+        """The fields for values that are not stored as they came."""
         # Not in the order in which they were added, which depends on how rows were batched.
         yield from sorted(self._verbatim.values(), key=lambda field: field.name)
 
@@ -102,17 +102,17 @@ class StreamFields:
         ]
         self._data += fields
         for field in fields:
-            stamp = DeclaredKey(field.key, False, np.dtype("f8"), (), {})
             name = text_name(field.key)
+            stamp = DeclaredKey(timestamp_name(name), False, np.dtype("f8"), (), {})
             # Readers look for the timestamps of a column under its own name.
             column = timestamp_name(field.name if field.storage_form.in_table else name)
-            field = self._field(Source.TIMESTAMPS, stamp, timestamp_name(name), born, column)
-            self._stamps.append(field)
+            stamps = self._field(Source.TIMESTAMPS, stamp, stamp.key, born, column, field.key)
+            self._stamps.append(stamps)
 
-    def keep_verbatim(self, key: str) -> None:
-        """Add a field for the values of a key that its type cannot hold, unless it has one."""
+    def keep_verbatim(self, key: str) -> Field:
+        """Add a field for values that are not stored as they came, unless the key has one."""
         if key in self._verbatim:
-            return
+            return self._verbatim[key]
         name = timestamp_name(text_name(key)) + _VERBATIM
         # A data key may have the name.
         candidates = (name, f"{name}_", f"{name}__")
@@ -127,9 +127,10 @@ class StreamFields:
         )
         where = field.name if free else field.node
         self.notes.append(
-            f"Stream {self._stream!r}, key {key!r}: all values that do not fit its type are in"
-            f" {where!r}, as JSON."
+            f"Stream {self._stream!r}, key {key!r}: all values that are not stored as they came"
+            f" are in {where!r}, as JSON."
         )
+        return field
 
     def name_node(self, key: str) -> str:
         """Return a name for the node of a key that no other node of the stream has."""
@@ -147,7 +148,13 @@ class StreamFields:
         return name
 
     def _field(
-        self, source: Source, declared: DeclaredKey, name: str, born: int, wanted: str | None = None
+        self,
+        source: Source,
+        declared: DeclaredKey,
+        name: str,
+        born: int,
+        wanted: str | None = None,
+        key: str | None = None,
     ) -> Field:
         reserve = 3 if source is Source.DATA else 0  # for the `ts_` of its timestamps
         column = self._names.column(wanted or name, reserve=reserve)
@@ -162,6 +169,7 @@ class StreamFields:
             is_column=column is not None,
             max_list=self._settings.max_array_size,
             born=born,
+            key=key,
         )
         self._names_wanted[field] = name
         return field

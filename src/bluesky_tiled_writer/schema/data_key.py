@@ -31,7 +31,7 @@ class Source(Enum):
     ROW_NUMBER = 4
     """Not of an event: the number of the row in its stream."""
     VERBATIM = 5
-    """Not of an event: the values of a key that its type cannot hold."""
+    """Not of an event: the values of a key that are not stored as they came."""
 
 
 class StorageForm(Enum):

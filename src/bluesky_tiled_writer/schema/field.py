@@ -51,9 +51,13 @@ class Field:
         Arrays of at most this many elements go to list columns; -1 for all, 0 for none.
     born : int
         Rows that the stream had stored before it knew of this field.
+    key : str, optional
+        The data key in the documents, if the field is declared under another name.
 
     Attributes
     ----------
+    label : str
+        The name of the field in notes, which differs for values and timestamps of a key.
     stored_in : str or None
         Name of the node that holds the values so far; set by the stream.
     """
@@ -69,9 +73,11 @@ class Field:
         is_column: bool = True,
         max_list: int = 0,
         born: int = 0,
+        key: str | None = None,
     ) -> None:
         self.source = source
-        self.key = declared.key
+        self.label = declared.key
+        self.key = self.label if key is None else key
         self.declared = declared
         self.name = name
         self.node = node
@@ -90,7 +96,7 @@ class Field:
             self._array = ArrayEncoder(declared, limits, max_list=max_list if is_column else 0)
         else:
             may_be_arrays = source is Source.DATA  # every table has its columns for the others
-            self._scalar = ScalarEncoder(self.key, dtype, may_be_arrays=may_be_arrays)
+            self._scalar = ScalarEncoder(self.label, dtype, may_be_arrays=may_be_arrays)
 
     # -- the form -------------------------------------------------------------------------------
 
@@ -174,8 +180,8 @@ class Field:
             column = self._scalar.encode(values, start, noted)
             if column is not None and self._in_column:
                 if not self._limits.has_nul and pa.types.is_string(column.type):
-                    column = _without_nul(column, self.key, start, noted)
-                if noted.has(self.key, Deviation.LEFT_OUT):
+                    column = _without_nul(column, self.label, start, noted)
+                if noted.has(self.label, Deviation.LEFT_OUT):
                     self._left_out.extend(_left_out(values, column, start))
                 deviations.update(noted)
                 return column
@@ -205,14 +211,11 @@ class Field:
         elif isinstance(parsed, np.ndarray) and parsed.ndim == 1:
             self._single.extend(range(start, start + len(parsed)))
 
-    def note_missing(self, deviations: Deviations) -> None:
-        """Record the rows of the node that hold fill values because they had no value."""
-        if self.source is Source.DATA and self.storage_form in (
-            StorageForm.ARRAY,
-            StorageForm.RAGGED,
-        ):
-            for row_number in self._missing:
-                deviations.add(self.key, Deviation.MISSING, row_number)
+    @property
+    def missing(self) -> list[range]:
+        """The rows of the node that hold fill values because they had no value."""
+        in_node = self.storage_form in (StorageForm.ARRAY, StorageForm.RAGGED)
+        return self._missing.ranges if in_node and self.source is Source.DATA else []
 
     # -- a rebuild ------------------------------------------------------------------------------
 
@@ -240,6 +243,11 @@ class Field:
                 rows[row_number] = np.asarray(rows[row_number]).reshape(())
         return self.pack(rows, 0, deviations)
 
+    def texts(self, content: Content) -> dict[int, str]:
+        """Return the texts that a node holds, of which none is empty, by row number."""
+        cells = content[self.name].to_pylist() if isinstance(content, pa.Table) else list(content)
+        return {row_number: str(text) for row_number, text in enumerate(cells) if text}
+
     def _without_fill(self, rows: np.ndarray | list[Any]) -> list[Any]:
         """Return the rows of a node, with None for those that hold fill values."""
         values = list(rows)
@@ -265,7 +273,7 @@ class Field:
             if scalar.declared.kind == "U":
                 return scalar.texts(values, 0, deviations)
             plain = [plain_scalar(value) for value in values]
-            return exact_or_nearest(plain, scalar.dtype, self.key, 0, deviations)
+            return exact_or_nearest(plain, scalar.dtype, self.label, 0, deviations)
         parsed = self._encoder.absorb(values, 0, deviations)
         if isinstance(parsed, list):  # their values are noted already
             for row_number in self._left_out:
@@ -278,7 +286,7 @@ class Field:
         # What was read went through pandas: empty cells made floats of integers.
         if column.null_count == len(column) or not pa.types.is_floating(scalar.arrow_type):
             return column.cast(scalar.arrow_type)
-        return exact_or_nearest(column.to_pylist(), scalar.dtype, self.key, 0, deviations)
+        return exact_or_nearest(column.to_pylist(), scalar.dtype, self.label, 0, deviations)
 
 
 def _described(dtype: np.dtype) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .json_values import fields_of, safe_repr, to_json
+from .ragged_rows import NestedRow
 
 
 def plain_scalar(value: Any) -> Any:
@@ -91,12 +92,21 @@ def json_text(value: Any) -> str:
 
 def json_verbatim(value: Any) -> str:
     """Return any value as JSON, in ASCII, so that no database refuses it; else its repr as JSON."""
-    if isinstance(value, np.ma.MaskedArray):
+    if isinstance(value, np.ma.MaskedArray | NestedRow):
         value = value.tolist()
     try:
         return json.dumps(plain_scalar(value), default=_json_fallback)
     except Exception:  # objects may raise anything; mappings may have keys that are no text
         return json.dumps(safe_repr(value))
+
+
+def json_mask(value: np.ma.MaskedArray) -> str:
+    """Return where an array is masked, as JSON: ranges of its elements, counted in one dimension.
+
+    The values are stored, so this is all that is lost of them, and it is short for an image.
+    """
+    edges = np.flatnonzero(np.diff(np.ma.getmaskarray(value).ravel(), prepend=False, append=False))
+    return json.dumps({"masked": edges.reshape(-1, 2).tolist()})
 
 
 def _json_fallback(value: Any) -> Any:

@@ -29,6 +29,11 @@ class RowRanges:
         for start, stop in self._ranges:
             yield from range(start, stop)
 
+    @property
+    def ranges(self) -> list[range]:
+        """The row numbers, in as few ranges as possible."""
+        return [range(start, stop) for start, stop in self._ranges]
+
 
 class SeqNums:
     """The `seq_num` of each row, stored for the rows only at which it does not count up by one."""
@@ -50,6 +55,16 @@ class SeqNums:
                 self._row_numbers.append(row_number)
                 self._values.append(value)
         self._count += len(values)
+
+    def split(self, rows: range) -> Iterator[range]:
+        """Split a range of rows wherever their `seq_num` does not count up by one."""
+        start = rows.start
+        for jump in self._row_numbers[bisect_right(self._row_numbers, start) :]:
+            if jump >= rows.stop:
+                break
+            yield range(start, jump)
+            start = jump
+        yield range(start, rows.stop)
 
     def __getitem__(self, row_number: int) -> int:
         index = bisect_right(self._row_numbers, row_number) - 1
