@@ -1,5 +1,6 @@
 """The checks and chores of the project, one session each: ``nox --list`` shows them."""
 
+import os
 from pathlib import Path
 
 import nox
@@ -71,6 +72,17 @@ def tests_minimal(session: nox.Session) -> None:
     ]
     paths = session.posargs or [f"tests/{path}" for path in paths]
     pytest_with_coverage(session, "-m", "not plugins", *paths)
+
+
+@nox.session
+def old_servers(session: nox.Session) -> None:
+    """Write runs to a Tiled server before 0.2.11, which does not sort rows, and read them."""
+    session.install("-e", ".[test]")
+    old = Path(session.create_tmp(), "old")
+    session.run("python", "-m", "venv", "--clear", str(old))
+    python = str(old / ("Scripts" if os.name == "nt" else "bin") / "python")
+    session.run(python, "-m", "pip", "install", "-q", "tiled[server]==0.2.10", external=True)
+    session.run("pytest", "tests/sink/test_old_servers.py", env={"OLD_TILED": python})
 
 
 @nox.session

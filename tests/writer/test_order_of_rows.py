@@ -177,9 +177,12 @@ def test_a_server_that_does_not_sort_is_noted_where_that_matters(
     storage_client: Container, database: str, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage_client.context.server_info, "library_version", version)
-    run = numbered_run(NUMBERINGS["plain"], 2)
+    run = numbered_run(NUMBERINGS["rewound"], 20)
     with TiledWriter(storage_client) as writer:
-        emit(run.docs, writer)
+        send_in_parts(run, writer)
+    (source,) = storage_client[run.uid]["primary"].base["internal"].data_sources()
+    # With the parameter, such a server could not open the table.
+    assert ("order_by_args" in source.parameters) == (version != "0.2.10")
     notes = storage_client[run.uid].metadata.get("notes", ())
     noted = any("does not sort the rows" in note for note in notes)
     assert noted == (database == "postgresql" and version == "0.2.10")

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from tiled.structures.core import StructureFamily
 
-from bluesky_tiled_writer.errors import OutOfStep, RequestRefused
+from bluesky_tiled_writer.errors import OutOfStep, RequestRefused, StorageUnsupported
 from bluesky_tiled_writer.run import ExtendRagged
 from bluesky_tiled_writer.schema import RaggedRows, Row, in_columns, ragged_name, ragged_row
 
@@ -66,6 +66,10 @@ class RaggedNode(StoredNode):
         try:
             answer = self.create(data_source(StructureFamily.ragged, asdict(structure)), rows)
         except RequestRefused as error:
+            # Servers before there were ragged nodes do not know the family; that is not by chance.
+            unknown = error.status == httpx.codes.UNPROCESSABLE_ENTITY
+            if unknown and "structure_family" in str(error) and self._limits.learn("ragged"):
+                raise StorageUnsupported(str(error), status=error.status) from error
             self.learn(error, ragged_name(rows.dtype))
             raise
         if answer is not None and not self._send("PUT", rows):

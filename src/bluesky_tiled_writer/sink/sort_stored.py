@@ -81,7 +81,8 @@ def _sort(requests: Requests, node: Node, item: Mapping[str, Any]) -> SortedTabl
         if not limits.has_order:
             raise StorageError(
                 f"The order of {path} could not be changed.",
-                hint="That takes an API key with the scopes write:metadata and register.",
+                hint="That takes Tiled 0.2.11, and an API key with the scopes write:metadata and"
+                " register.",
             )
     return SortedTable(path, order, changed=bool(order), in_order=bool(order))
 

@@ -64,13 +64,13 @@ class TableNode(StoredNode):
     def _create(self, schema: pa.Schema, order: tuple[str, ...]) -> None:
         self._found = None
         structure = asdict(TableStructure.from_schema(schema))
-        source = data_source(
-            StructureFamily.table, structure, SQL_TABLE_MIME_TYPE, order_parameters(order)
-        )
+        # A server that does not know the parameter can create the table, but never open it.
+        parameters = order_parameters(order) if self._requests.sorts_rows else {}
+        source = data_source(StructureFamily.table, structure, SQL_TABLE_MIME_TYPE, parameters)
         try:
             if (answer := self.create(source, schema)) is not None:
                 self._order = order
-                if not self._requests.sorts_rows and not keeps_order(answer.json()):
+                if not parameters and not keeps_order(answer.json()):
                     self._limits.learn("order")
         except RequestRefused as error:
             suspects = ["u8"] if pa.uint64() in schema.types else []
@@ -81,7 +81,13 @@ class TableNode(StoredNode):
 
     def sort(self, order: tuple[str, ...]) -> None:
         """Ask Tiled to sort the rows by other columns, before rows come that need it."""
-        (source,) = self._item()["attributes"]["data_sources"]
+        item = self._item()["attributes"]
+        if not self._requests.sorts_rows:
+            if not keeps_order(item):
+                self._limits.learn("order")
+            self._order = order
+            return
+        (source,) = item["data_sources"]
         parameters = {**source["parameters"], **order_parameters(order)}
         body = {"data_source": {**source, "parameters": parameters, "assets": []}}
         try:
