@@ -107,7 +107,9 @@ class Measured:
     frames: list[int] = field(default_factory=list)
 
 
-def measure(directory: Path, layout: Layout, datums: Sequence[Datum], more: int = 0) -> Measured:
+def measure(
+    directory: Path, layout: Layout, datums: Sequence[Datum], more: int = 0, more_in_first: int = 0
+) -> Measured:
     """Return a run with datums of files, the last of which has `more` frames than announced."""
     run = RunBuilder()
     run.start()
@@ -128,6 +130,7 @@ def measure(directory: Path, layout: Layout, datums: Sequence[Datum], more: int 
             counted_on[file] = start if resources and start == earlier else 0
             number = max(end for name, _, end in datums if name == file) - counted_on[file]
             number += more if file == order[-1] else 0
+            number += more_in_first if file == order[0] else 0
             measured.in_files += number
             uri = layout.write(directory, file, number)
             resources[file] = run.stream_resource(
@@ -181,9 +184,6 @@ def check(client: Container, measured: Measured, layout: Layout, *, exact: bool 
     )
     told = [p.text for p in validate_run(client[uid]) if p.key == "img"]
     noted = [n for n in notes_of(client, uid) if n.startswith("External key 'img' of stream")]
-    if layout.mimetype == CSV and measured.more:
-        assert told  # Tiled reads all of a file, or nothing
-        return
     found = numbers(read(node), layout, rows)
     assert len(found) == rows
     assert numbers(read(node, f"{rows - 1}:{rows}"), layout, 1) == found[-1:]
@@ -254,6 +254,50 @@ def test_rows_are_the_frames_of_the_events(
     measured = measure(tmp_path, layout, datums, more)
     emit(measured.run.docs, TiledWriter(client))
     check(client, measured, layout, exact=expected_exact(layout, case))
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if LAYOUTS[name].mimetype != CSV])
+def test_an_earlier_file_with_more_frames_moves_no_frame_in_silence(
+    client: Container, tmp_path: Path, name: str
+) -> None:
+    layout = LAYOUTS[name]
+    measured = measure(tmp_path, layout, [(0, 0, 2), (1, 0, 3)], more=1, more_in_first=2)
+    emit(measured.run.docs, TiledWriter(client))
+    check(client, measured, layout, exact=layout.mimetype != HDF5)
+
+
+@pytest.mark.parametrize(("more", "certain"), [(0, True), (2, False)])
+def test_indices_that_may_go_on_or_begin_late_are_noted(
+    client: Container, tmp_path: Path, more: int, certain: bool
+) -> None:
+    """A file with no more frames than were counted on has no others."""
+    layout = LAYOUTS["HDF5, a frame, no chunks"]
+    measured = measure(tmp_path, layout, [(0, 0, 2), (1, 2, 4)], more)
+    emit(measured.run.docs, TiledWriter(client))
+    notes = [
+        note for note in notes_of(client, measured.run.uid) if "where those of earlier" in note
+    ]
+    assert len(notes) == (not certain)
+    check(client, measured, layout, exact=True)
+
+
+def test_file_names_that_may_count_on_or_begin_late_are_noted(
+    client: Container, tmp_path: Path
+) -> None:
+    measured = measure(tmp_path, LAYOUTS["TIFF"], [(0, 0, 2), (1, 2, 4)])
+    emit(measured.run.docs, TiledWriter(client))
+    (note,) = notes_of(client, measured.run.uid)
+    assert "begin with 2, where those of earlier files end" in note
+
+
+def test_a_csv_file_with_too_many_rows_to_skip_is_noted(
+    client: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bluesky_tiled_writer.consolidators.csv.MAX_SKIPPED", 2)
+    measured = measure(tmp_path, LAYOUTS["CSV"], [(0, 0, 2)], more=3)
+    emit(measured.run.docs, TiledWriter(client))
+    (note,) = notes_of(client, measured.run.uid)
+    assert "have 3 rows more than were announced, so that Tiled cannot read them" in note
 
 
 # -- any datums -----------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from .image_sequence import JPEGConsolidator, MultipartRelatedConsolidator, TIFF
 from .mimetypes import mimetypes_by_spec
 from .npy import NPYConsolidator
 from .opaque import BytesConsolidator
-from .opening import data_type_in_files, is_visible, open_data_source
+from .opening import data_type_in_files, is_visible, open_data_source, shapes_in_files
 from .path_map import PathMap, file_uri, is_windows_path
 from .registry import CONSOLIDATOR_REGISTRY, consolidator_factory, opaque_consolidator
 from .shapes import count, counts, shape_of_datum
@@ -73,5 +73,6 @@ __all__ = [
     "open_data_source",
     "ranges_in_words",
     "shape_of_datum",
+    "shapes_in_files",
     "usable_dims",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from tiled.structures.array import ArrayStructure
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource, Management
 
-from .files import ExternalFiles, Patch, StreamDocument, text_field
+from .files import ExternalFiles, Patch, StreamDocument, counted_on, text_field
 from .frames import Frames, Selection
 from .opening import open_data_source
 from .row_map import RowMap
@@ -100,6 +100,8 @@ class ConsolidatorBase(ExternalFiles):
         self._uri_of: dict[Any, str] = {self._sres_uid: self.uri}  # by uid of the StreamResource
         self._first_indices: dict[Any, int] = {self._sres_uid: 0}  # that of frame 0, likewise
         self._skipped = 0
+        self._counted_on: dict[Any, tuple[int, int]] = {}  # file and index, by StreamResource
+        self._lengths_seen: Sequence[int] = ()  # frames in the files, once they were opened
         self._seqnums_to_indices_map = RowMap()
 
     @classmethod
@@ -158,9 +160,12 @@ class ConsolidatorBase(ExternalFiles):
             uid = self._sres_uid
         file = self._files[self._uri_of[uid]]
         if uid not in self._first_indices and length:
-            self._first_indices[uid] = self._first_index(file, start)
+            self._first_indices[uid] = first = self._first_index(file, start)
+            if first:
+                self._counted_on[uid] = file, first
         if start < self._first_indices.get(uid, 0):
             self._first_indices[uid] = 0
+            self._counted_on.pop(uid, None)
             self._note_recount(uid)
         index = start - self._first_indices.get(uid, 0)
         self.frames.add(file, index, length, solid=self._rows_per_index() > 1)
@@ -171,8 +176,27 @@ class ConsolidatorBase(ExternalFiles):
         Indices count from 0 in each file, unless they go on where those of earlier files end.
         Those of old Resources always count from 0.
         """
-        counted_on = not self.frames.length(file) and start == self.frames.total
-        return start if counted_on and not self._sres_parameters.get("spec") else 0
+        goes_on = not self.frames.length(file) and start == self.frames.total
+        return start if goes_on and not self._sres_parameters.get("spec") else 0
+
+    @property
+    def rows_matter(self) -> bool:
+        """True if the files are to be opened when the run stops, to count their rows."""
+        return False
+
+    def take_shapes(self, shapes: Sequence[tuple[int, ...]]) -> bool:
+        """Take the shapes of the data in the files; return True if the data source has changed."""
+        return False
+
+    def late_notes(self) -> list[str]:
+        """Return notes that may only be made when the run stops."""
+        notes = []
+        for uid, (file, start) in self._counted_on.items():
+            needed = start + self.frames.length(file)
+            if file < len(self._lengths_seen) and self._lengths_seen[file] < needed:
+                continue  # it has no frames but those that were counted on
+            notes.append(counted_on(self.data_key, uid, start))
+        return notes
 
     def _take_over(self, stream_resource: StreamDocument) -> None:
         super()._take_over(stream_resource)

@@ -220,3 +220,12 @@ def parameters_of(stream_resource: StreamDocument) -> dict[str, Any]:
 def subject(key: Any, uid: Any) -> str:
     """Return the words that errors and notes about a key begin with."""
     return f"External key {key!r} (stream resource {uid!r})"
+
+
+def counted_on(key: Any, uid: Any, start: int) -> str:
+    """Return a note about indices that begin where those of earlier files end."""
+    return (
+        f"{subject(key, uid)}: its indices begin with {start}, where those of earlier files end,"
+        " and are taken to go on from there. If they count the frames of its own files, the first"
+        f" {start} of these were left out."
+    )

@@ -33,10 +33,14 @@ class Frames:
     ----------
     selection : Selection
         What the adapter can do.
+    lengths : sequence of int, optional
+        Numbers of frames in the files, where they were opened to find out.
     """
 
-    def __init__(self, selection: Selection) -> None:
+    def __init__(self, selection: Selection, lengths: Sequence[int] = ()) -> None:
         self._selection = selection
+        self._known = lengths  # of files, by their number
+        self._solid = False
         self._offsets: list[int] = []  # of files that have frames, in all files as joined
         self._lengths: list[int] = []
         self._runs: list[tuple[int, int, int]] = []  # file, first index, length
@@ -86,13 +90,15 @@ class Frames:
             return
         while file >= len(self._lengths):
             self._offsets.append(self.total)
-            self._lengths.append(0)
+            number = len(self._lengths)
+            self._lengths.append(self._known[number] if number < len(self._known) else 0)
+        self._solid |= solid
         if self._selection is not Selection.ANY and self._exact:
             self._exact = file == len(self._lengths) - 1 and self._goes_on(
                 self._offsets[file] + start, length, solid
             )
         if file == 0:
-            self._first = min(start, self._first) if self._lengths[0] else start
+            self._first = min(start, self._first) if self._count else start
         self._lengths[file] = max(self._lengths[file], start + length)
         self._count += length
         self._remember(file, start, length)
@@ -123,6 +129,20 @@ class Frames:
                 return
         if len(self._runs) <= MAX_RUNS:
             self._runs.append((file, start, length))
+
+    def with_lengths(self, lengths: Sequence[int]) -> Frames | None:
+        """Return the same frames in files of these lengths.
+
+        The last file may be longer than is known, which changes nothing. None if no other is, or
+        if there are too many ranges of frames.
+        """
+        earlier = list(map(max, zip(lengths, self._lengths[:-1], strict=False)))
+        if earlier == self._lengths[:-1] or len(self._runs) > MAX_RUNS:
+            return None
+        frames = Frames(self._selection, earlier)
+        for run in self._runs:
+            frames.add(*run, solid=self._solid)
+        return frames
 
     # -- what is served -------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .base import ConsolidatorBase
@@ -69,6 +70,27 @@ class HDF5Consolidator(ConsolidatorBase):
         self._take_over(stream_resource)
         self._sres_parameters = first
         self._add_asset(self.uri)
+
+    # -- the files themselves -------------------------------------------------------------------
+
+    @property
+    def rows_matter(self) -> bool:
+        """True if there are several files: one with more frames than announced moves the others."""
+        return len(self.assets) > 1 and self._selection() is Selection.SLICE
+
+    def take_shapes(self, shapes: Sequence[tuple[int, ...]]) -> bool:
+        """Take the shapes of the datasets; return True if other rows are to be registered."""
+        ndim, datum = len(shapes[0]), self.datum_shape
+        if self.join_method == "stack" and ndim == len(datum) + 1:
+            size = 1
+        elif datum and ndim == len(datum):
+            size = datum[0] or 1
+        else:
+            return False  # the slice of a channel, for example
+        self._lengths_seen = [shape[0] // size for shape in shapes]
+        frames = self.frames.with_lengths(self._lengths_seen)
+        self.frames = frames or self.frames
+        return frames is not None
 
     # -- the part of the dataset ----------------------------------------------------------------
 

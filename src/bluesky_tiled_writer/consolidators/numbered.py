@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from .files import ExternalFiles, StreamDocument, parameters_of
+from .files import ExternalFiles, StreamDocument, counted_on, parameters_of
 
 _NAME = re.compile(r"%s|\{:s\}")
 _NUMBER = re.compile(r"%([-+#0 ]*)(\d*)(?:\.(\d*))?[diu]")
@@ -105,6 +105,12 @@ class NumberedFiles(ExternalFiles):
         self._current = _Series(self.uri, "", numbered=False)
         self._series: dict[Any, _Series] = {}
         self._by_names: dict[tuple[str, str], _Series] = {}
+        self._counted_on_from: dict[Any, int] = {}  # the number of a file, by StreamResource
+
+    def late_notes(self) -> list[str]:
+        """Return notes that may only be made when the run stops."""
+        doubts = self._counted_on_from.items()
+        return [counted_on(self.data_key, uid, start) for uid, start in doubts]
 
     def get_datum_uri(self, indx: int) -> str:
         """Return the URI of the file with this index; without a template that of the resource."""
@@ -163,8 +169,11 @@ class NumberedFiles(ExternalFiles):
             counted = sum(known.length for known in self._by_names.values())
             is_old = bool(self._sres_parameters.get("spec"))  # those count from 0 in each series
             series.offset = first if first == counted and not is_old else 0
+            if series.offset:
+                self._counted_on_from[doc.get("stream_resource")] = series.offset
         if first < series.offset:
             series.offset = 0
+            self._counted_on_from.pop(doc.get("stream_resource"), None)
             self._note_recount(doc.get("stream_resource"))
         series.length = max(series.length, last - series.offset)
         self._select(series)

@@ -71,3 +71,25 @@ def data_type_in_files(source: DataSource) -> Any:
     except Exception:  # adapters raise whatever the library for the format does
         return None
     return structure.data_type if isinstance(structure, ArrayStructure) else None
+
+
+def shapes_in_files(source: DataSource) -> list[tuple[int, ...]] | None:
+    """Return the shapes of the data in each file of a data source.
+
+    Returns
+    -------
+    list of tuple of int, or None
+        None if this computer cannot read all of them.
+    """
+    from tiled.mimetypes import DEFAULT_ADAPTERS_BY_MIMETYPE
+
+    adapter = DEFAULT_ADAPTERS_BY_MIMETYPE.get(source.mimetype)
+    uris = [asset.data_uri for asset in source.assets]
+    if adapter is None or not all(map(is_visible, uris)):
+        return None
+    part = ("slice", "squeeze")
+    options = {key: value for key, value in source.parameters.items() if key not in part}
+    try:
+        return [tuple(adapter.from_uris(uri, **options).structure().shape) for uri in uris]
+    except Exception:  # adapters raise whatever the library for the format does
+        return None

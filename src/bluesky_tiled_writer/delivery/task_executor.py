@@ -225,8 +225,9 @@ class TaskExecutor:
         self._register([key for stream in streams for key in stream.external])
         for stream in streams:
             for key in stream.external:
-                if (correction := key.type_step()) is not None:
-                    self._sink.execute(correction)
+                for correct in (key.count_step, key.type_step):
+                    if (step := correct()) is not None:
+                        self._sink.execute(step)
                 if values := key.new_metadata():
                     update = UpdateMetadata(task.run, stream.name, values, key.node.name)
                     self._sink.execute(update)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bluesky_tiled_writer.consolidators import (
     EVENT_ROWS,
     BytesConsolidator,
+    ConsolidatorBase,
     Frames,
     Patch,
     consolidator_factory,
@@ -22,7 +23,7 @@ from bluesky_tiled_writer.consolidators import (
 from bluesky_tiled_writer.errors import DocumentError
 from bluesky_tiled_writer.schema import DeclaredKey, to_json
 
-from .steps import CorrectType, Metadata, Node, RegisterAsset, UpdateAsset
+from .steps import CorrectType, CountRows, Metadata, Node, RegisterAsset, UpdateAsset
 
 if TYPE_CHECKING:
     from tiled.structures.data_source import DataSource
@@ -263,6 +264,17 @@ class ExternalKey:
             return None
         return CorrectType(self.node, self._consolidator.get_data_source(), self._take_type)
 
+    def count_step(self) -> CountRows | None:
+        """Decide whether the rows in the files matter: they may be more than were announced."""
+        if not self.registered or not getattr(self._consolidator, "rows_matter", False):
+            return None
+        return CountRows(self.node, self._consolidator.get_data_source(), self._take_shapes)
+
+    def _take_shapes(self, shapes: Sequence[tuple[int, ...]]) -> DataSource | None:
+        if not self._consolidator.take_shapes(shapes):
+            return None
+        return self._with_dims(self._consolidator.get_data_source())
+
     def _take_type(self, _: Any) -> None:
         self._type_found = True
 
@@ -299,6 +311,8 @@ class ExternalKey:
     def notes(self) -> list[str]:
         """Return what was not registered as the documents have it, in words."""
         notes = [*self._notes, *map(str, getattr(self._consolidator, "notes", None) or ())]
+        if self.registered and isinstance(self._consolidator, ConsolidatorBase):
+            notes += self._consolidator.late_notes()
         if self.registered and self._frames is not None and (text := self._frames.deviation()):
             notes.append(f"External key {self._key!r} of stream {self.node.stream!r}: {text}")
         if not self._type_found and self.type_step() is not None:

@@ -139,6 +139,19 @@ class CorrectType:
 
 
 @dataclass(frozen=True)
+class CountRows:
+    """Open the files of a node, if this computer has them, since their rows matter.
+
+    `found` is called with the shapes of their data, and returns the data source to register
+    instead; None if it stays as it is. The run must have stopped.
+    """
+
+    node: Node
+    source: DataSource
+    found: Callable[[Sequence[tuple[int, ...]]], DataSource | None]
+
+
+@dataclass(frozen=True)
 class Rebuild:
     """Replace nodes whose form no longer fits: read them, delete them, write them anew.
 
@@ -228,6 +241,7 @@ Step = (
     | RegisterAsset
     | UpdateAsset
     | CorrectType
+    | CountRows
     | Rebuild
     | Discard
     | CheckHeld

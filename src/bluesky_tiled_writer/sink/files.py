@@ -11,9 +11,13 @@ import numpy as np
 from tiled.structures.array import BuiltinDtype
 from tiled.structures.data_source import DataSource
 
-from bluesky_tiled_writer.consolidators import HDF5Consolidator, data_type_in_files
+from bluesky_tiled_writer.consolidators import (
+    HDF5Consolidator,
+    data_type_in_files,
+    shapes_in_files,
+)
 from bluesky_tiled_writer.errors import RequestRefused, StorageUnsupported
-from bluesky_tiled_writer.run import CorrectType, RegisterAsset, UpdateAsset
+from bluesky_tiled_writer.run import CorrectType, CountRows, RegisterAsset, UpdateAsset
 
 from .node import StoredNode
 
@@ -107,6 +111,15 @@ class FilesNode(StoredNode):
         self._put(replace(source, assets=[]), {})
         self._last = UpdateAsset(step.node, source)
         step.found(kind)
+
+    def count_rows(self, step: CountRows) -> None:
+        """Register what the files have turned out to need."""
+        shapes = shapes_in_files(step.source)
+        if not shapes or (source := step.found(shapes)) is None:
+            return
+        self.resolve_uncertainty(source)
+        self._put(replace(source, assets=[]), {})
+        self._last = UpdateAsset(step.node, source)
 
     def _readable_type(self, source: DataSource) -> Any:
         """Try which type Tiled can read: it refuses HDF5 files of another type than registered."""

@@ -25,6 +25,7 @@ from bluesky_tiled_writer.run import (
     CheckNodes,
     CloseNode,
     CorrectType,
+    CountRows,
     CreateRun,
     CreateStream,
     Discard,
@@ -105,6 +106,8 @@ class TiledSink:
                 self._node(step.node, FilesNode).update(step)
             case CorrectType():
                 self._node(step.node, FilesNode).correct_type(step)
+            case CountRows():
+                self._node(step.node, FilesNode).count_rows(step)
             case CreateRun():
                 self._create_run(step)
             case CreateStream():

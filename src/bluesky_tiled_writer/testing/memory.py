@@ -26,6 +26,7 @@ from bluesky_tiled_writer.run import (
     CheckNodes,
     CloseNode,
     CorrectType,
+    CountRows,
     CreateRun,
     CreateStream,
     Discard,
@@ -194,6 +195,8 @@ class MemorySink:
                 self._register(step)
             case CorrectType():
                 step.found(step.source.structure.data_type)
+            case CountRows():
+                pass  # there are no files
             case UpdateAsset():
                 self._update_asset(step)
             case Rebuild():
