@@ -20,6 +20,9 @@ from bluesky_tiled_writer.errors import RequestRefused, StorageUnsupported
 from bluesky_tiled_writer.run import CorrectType, CountRows, RegisterAsset, UpdateAsset
 
 from .node import StoredNode
+from .served_type import served_type
+
+OCTETS = "application/octet-stream"
 
 _TYPES = [
     BuiltinDtype.from_numpy_dtype(np.dtype(name))
@@ -103,8 +106,9 @@ class FilesNode(StoredNode):
         """Register the type of the elements that the files have, or that Tiled can read."""
         self.resolve_uncertainty(step.source)
         kind = data_type_in_files(step.source)
-        if kind is None and step.source.mimetype in HDF5Consolidator.supported_mimetypes:
-            kind = self._readable_type(step.source)
+        if kind is None and 0 not in step.source.structure.shape:
+            is_hdf5 = step.source.mimetype in HDF5Consolidator.supported_mimetypes
+            kind = (self._readable_type if is_hdf5 else self._served_type)(step.source)
         if kind is None:
             return
         source = with_type(step.source, kind)
@@ -123,8 +127,6 @@ class FilesNode(StoredNode):
 
     def _readable_type(self, source: DataSource) -> Any:
         """Try which type Tiled can read: it refuses HDF5 files of another type than registered."""
-        if 0 in source.structure.shape:
-            return None
         for kind in (source.structure.data_type, *_TYPES):
             self._put(replace(with_type(source, kind), assets=[]), {})
             if self._can_be_read(source):
@@ -133,19 +135,33 @@ class FilesNode(StoredNode):
         return None
 
     def _can_be_read(self, source: DataSource) -> bool:
-        ndim = len(source.structure.shape)
+        return self._read((1,) * len(source.structure.shape), OCTETS) is not None
+
+    def _served_type(self, source: DataSource) -> Any:
+        """Find out the type of the first row as Tiled serves it, whatever is registered."""
+        structure = source.structure
+        row = (1, *(sizes[0] for sizes in structure.chunks[1:]))
+        content, tiff = (self._read(row, mimetype) for mimetype in (OCTETS, "image/tiff"))
+        if content is None or tiff is None or (dtype := served_type(tiff, content)) is None:
+            return None
+        return BuiltinDtype.from_numpy_dtype(dtype)
+
+    def _read(self, shape: tuple[int, ...], mimetype: str) -> bytes | None:
+        """Read the begin of the first block; None if Tiled cannot."""
         params = {
-            "block": ",".join(["0"] * ndim),
-            "slice": ",".join(["0:1"] * ndim),
-            "expected_shape": ",".join(["1"] * ndim),
+            "block": ",".join(["0"] * len(shape)),
+            "slice": ",".join(f"0:{size}" for size in shape),
+            "expected_shape": ",".join(map(str, shape)),
         }
         # After an error of its own the server may cut the connection, which others use too.
-        headers = {"Accept": "application/octet-stream", "Connection": "close"}
+        headers = {"Accept": mimetype, "Connection": "close"}
         try:
-            self._requests.send("GET", "array/block", self.path, headers=headers, params=params)
+            answer = self._requests.send(
+                "GET", "array/block", self.path, headers=headers, params=params
+            )
         except RequestRefused:
-            return False
-        return True
+            return None
+        return bytes(answer.read())
 
     def check(self, *, again: bool) -> None:
         """Repeat the last update, which an earlier one may have replaced by taking effect late."""
