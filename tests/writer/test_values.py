@@ -256,6 +256,28 @@ def test_more_than_100_values_of_a_key_that_do_not_fit_are_kept_beside_it(
     assert stream_of(storage_client, run.uid)["internal"]["ts_x_verbatim"].read()[0] is not None
 
 
+@TOGETHER_OR_NOT
+def test_numbers_that_a_later_one_makes_inexact_are_kept_beside_their_key(
+    storage_client: Container, send: Send
+) -> None:
+    numbers = [2**60 + i for i in range(1, 121)]
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", {"n": "integer", "pair": data_key("array", [2], dtype_numpy="<i8")})
+    for i, number in enumerate(numbers):
+        run.event("primary", {"n": number, "pair": [number, i]})
+    run.event("primary", {"n": 0.5, "pair": [0.5, 1.0]})
+    run.stop()
+
+    write(storage_client, run, send, batch_size=50)
+
+    frame = stream_of(storage_client, run.uid)["internal"].read()
+    assert [json.loads(text) for text in frame["ts_n_verbatim"][:-1]] == numbers
+    assert [json.loads(text)[0] for text in frame["ts_pair_verbatim"][:-1]] == numbers
+    assert frame[["ts_n_verbatim", "ts_pair_verbatim"]].iloc[-1].isna().all()
+    assert frame["n"].tolist() == [*map(float, numbers), 0.5]
+
+
 @pytest.mark.parametrize(("size", "where"), [(0, ARRAY), (1, ARRAY), (2, COLUMN), (-1, COLUMN)])
 def test_small_arrays_are_list_columns_if_asked_for(
     client: Container, size: int, where: str
