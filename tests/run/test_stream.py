@@ -30,6 +30,7 @@ DECLARED = {
     "text": data_key("string"),
     "array": data_key("array", [2]),
     "ragged": data_key("array", [None]),
+    "open": data_key("array"),
     "files": data_key("array", [2], external="FILES:"),
     "det/x": data_key(),
 }
@@ -40,6 +41,7 @@ VALUES: dict[str, list[Any]] = {
     "text": ["a", "", None, 5, b"bytes"],
     "array": [[1.0, 2.0], [1.0], [[1.0, 2.0]], None, "text", [1, "a"]],
     "ragged": [[], [1], [1.5, 2.5], [[1], [2]], None],
+    "open": [None, [1.0, 2.0], [1.0], []],
     "files": [[1.0, 2.0], [3.0], None],
     "det/x": [1.5, None],
 }

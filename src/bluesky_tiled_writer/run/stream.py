@@ -185,7 +185,7 @@ class Stream:
             for field in fields:
                 field.settle()
             self._keep_missing()
-        known = [field for field in fields if field.known]
+        known = [field for field in fields if field.known or field.storage_form.in_table]
         return parsed, {field: field.pack(parsed[field], start, deviations) for field in known}
 
     def _absorb(
