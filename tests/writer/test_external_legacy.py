@@ -155,14 +155,18 @@ def test_events_with_only_external_keys_have_rows_and_frames(
     assert columns["seq_num"][1] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_value_that_is_neither_filled_nor_a_datum_is_noted_once(client: Container) -> None:
+@pytest.mark.parametrize("value", [None, 7], ids=str)
+def test_what_is_no_datum_is_noted_once_or_stored(client: Container, value: int | None) -> None:
     run = RunBuilder()
     run.start()
-    run.descriptor("primary", {"x": "number", "img": external((2,), kind="OLD:")})
+    run.descriptor("primary", {"x": "number", "img": external((1,), kind="OLD:")})
     for i in range(3):
-        run.event("primary", {"x": i / 2, "img": 7})
+        run.event("primary", {"x": i / 2, "img": value})
     run.stop()
     emit(run.docs, TiledWriter(client))
+    if value is not None:
+        assert stream_of(client, run.uid)["img"].read().tolist() == [[value]] * 3
+        return
     (note,) = notes_of(client, run.uid)
     assert "'img'" in note
     assert "seq_num 1 the first" in note
