@@ -17,7 +17,8 @@
            |-- TooEarly             an unanswered request may still take effect: ask again later
            |-- NotStored            not stored in time, or too much waits to be stored
            |-- ServerUnreachable    no answer
-           |-- ContainerMissing     there is no container that could get the runs
+           |-- ContainerMissing     there is no container yet that could get the runs
+           |-- ContainerGone        the container that was to get a run was deleted
            `-- RequestRefused       the server answered, and refused
                  |-- LoginRefused         the login does not work, or could not be tried
                  `-- StorageUnsupported   the server cannot store this type or value
@@ -188,9 +189,13 @@ class ServerUnreachable(StorageError):
 
 
 class ContainerMissing(StorageError):
-    """There is no container that could get the runs; it may be made later."""
+    """There is no container yet that could get the runs; it may be made later."""
 
     retry = Retry.WHEN_ALLOWED
+
+
+class ContainerGone(StorageError):
+    """The container that was to get a run was deleted."""
 
 
 _RETRY = {

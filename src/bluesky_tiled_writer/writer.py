@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from functools import partial
 from html import escape
 from inspect import signature
 from pathlib import Path
@@ -18,7 +17,6 @@ from .checks import log_problems
 from .consolidators import PathMap
 from .delivery import (
     CONNECTIONS,
-    Destination,
     Recovery,
     Router,
     RunManager,
@@ -30,7 +28,7 @@ from .errors import InvalidDocument
 from .journal import JournalDirectory
 from .normalizer import RunNormalizer
 from .run import READY_BYTES, RunSettings
-from .sink import Connection, Opening, TiledSink, connect
+from .sink import Connection, Opening, TiledDestination, connect
 
 BATCH_SIZE = 10_000
 """Rows of a stream that are sent together, unless `flush_interval` is over before."""
@@ -395,6 +393,4 @@ def _new_manager(
     journals = None
     if journal_directory is not None:
         journals = JournalDirectory(None if journal_directory == "default" else journal_directory)
-    app = connection.client.context if connection.in_process else None
-    destination = Destination(connection.address.uri, app)
-    return RunManager(settings, partial(TiledSink, connection), sender, destination, journals)
+    return RunManager(settings, sender, TiledDestination.of(connection), journals)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import httpx
 import numpy as np
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiled.client.container import Container
 from tree import read_arrow
 
-from bluesky_tiled_writer.delivery.jobs import Server
+from bluesky_tiled_writer.delivery.jobs import Destination, Server
 from bluesky_tiled_writer.delivery.run_job import RunJob
 from bluesky_tiled_writer.delivery.sender import Sender
 from bluesky_tiled_writer.delivery.settings import Settings
@@ -35,10 +35,14 @@ Row = dict[str, Any]
 
 
 class QuietServer:
-    """What a sender asks of a server that is there and takes any login."""
+    """A server that is there and takes any login, as a sender and a run manager look at it."""
 
     credentials: object = None
     unanswered = 0.0
+    uri = key = SERVER
+
+    def at(self, uri: Any) -> Self | None:
+        return self if uri == self.uri else None
 
     def healthy(self) -> bool:
         return True
@@ -50,12 +54,10 @@ class QuietServer:
         pass
 
 
-class World(Server, Protocol):
+class World(Server, Destination, Protocol):
     """What outlives a process, and how to make it fail."""
 
     faults: list[str]
-
-    def new_sink(self, limits: ServerLimits) -> Sink: ...
 
     def rows(self, uid: str) -> list[Row]: ...
 
@@ -136,7 +138,7 @@ class Process:
         return self._add(uid, self.settings, journal)
 
     def recover(self) -> None:
-        for journal in self.journals.orphans(SERVER):
+        for journal in self.journals.orphans(lambda header: header.server == SERVER):
             settings = self.settings.with_journal_options(journal.header.options)
             self._add(journal.header.uid, settings, journal, orphan=True)
 
@@ -144,7 +146,7 @@ class Process:
         self, uid: str, settings: Settings, journal: JournalFile, *, orphan: bool = False
     ) -> RunJob:
         copies = DocumentCopies(uid, journal)
-        run = RunJob(uid, settings, self.world.new_sink, self.sender, copies, orphan=orphan)
+        run = RunJob(uid, settings, self.world, self.sender, copies, orphan=orphan)
         self.runs.append(run)
         self.sender.add(run)
         return run

@@ -20,7 +20,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bluesky_tiled_writer.delivery import (
-    Destination,
     RunJob,
     RunManager,
     RunState,
@@ -42,7 +41,6 @@ from bluesky_tiled_writer.testing import MemorySink
 from delivery.model import MemoryWorld
 from delivery.scheduler import Scheduler, known_locks
 
-DESTINATION = Destination("a server")
 ROWS = 12
 TURNS = 60
 
@@ -118,9 +116,7 @@ class Stage:
             timeout=1.0,
         )
         self.journals = JournalDirectory(self.directory) if self.journaled else None
-        self.manager = RunManager(
-            self.settings, self.server.new_sink, self.sender, DESTINATION, self.journals
-        )
+        self.manager = RunManager(self.settings, self.sender, self.server, self.journals)
 
     def turn(self) -> None:
         self.now += 2.0
@@ -348,7 +344,7 @@ def test_jobs_are_forgotten_once_though_both_threads_forget_them(
         scheduler.interleave([])
     assert stage.manager.status.rows_stored == ROWS
     assert stage.journals is not None
-    journal = stage.journals.create(first.uid, DESTINATION.uri)  # of another process
+    journal = stage.journals.create(first.uid, stage.server.uri)  # of another process
     for name, doc in docs:
         journal.append(name, doc)
     journal.close()

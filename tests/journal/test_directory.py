@@ -22,6 +22,10 @@ def directory(tmp_path):
     return JournalDirectory(tmp_path / "journal")
 
 
+def for_server(header):
+    return header.server == SERVER
+
+
 def leave(directory, uid, server=SERVER, size=1):
     """Write a journal whose owner is gone."""
     journal = directory.create(uid, server)
@@ -40,7 +44,7 @@ def test_the_default_is_in_the_state_directory_of_the_user(monkeypatch, tmp_path
 
 def test_a_directory_that_was_never_used_is_empty(directory):
     assert directory.journals() == []
-    assert directory.orphans(SERVER) == []
+    assert directory.orphans(for_server) == []
     assert not directory.path.exists()
 
 
@@ -48,12 +52,12 @@ def test_orphans_are_those_of_the_same_server_without_an_owner(directory):
     owned = directory.create("owned", SERVER)
     leave(directory, "other server", {"uri": "http://example.com"})
     first, second = leave(directory, "first"), leave(directory, "second")
-    orphans = directory.orphans(dict(SERVER))
+    orphans = directory.orphans(for_server)
     assert [journal.path for journal in orphans] == [first, second]
-    assert directory.orphans(SERVER) == []
+    assert directory.orphans(for_server) == []
     for journal in orphans:
         journal.close()
-    again = directory.orphans(SERVER)
+    again = directory.orphans(for_server)
     assert len(again) == 2
     for journal in [*again, owned]:
         journal.remove()
@@ -62,7 +66,7 @@ def test_orphans_are_those_of_the_same_server_without_an_owner(directory):
 
 TAKE = f"""
 sys.stdin.readline()
-orphans = directory.orphans({SERVER!r})
+orphans = directory.orphans(lambda header: header.server == {SERVER!r})
 say(*[journal.header.uid for journal in orphans])
 sys.stdin.read()
 """
@@ -78,8 +82,8 @@ def test_two_processes_never_get_the_same_orphan(directory):
             child.stdin.flush()
         of_one, of_other = next_line(one).split(), next_line(other).split()
         assert sorted(of_one + of_other) == sorted(uids)
-        assert directory.orphans(SERVER) == []
-    left = directory.orphans(SERVER)
+        assert directory.orphans(for_server) == []
+    left = directory.orphans(for_server)
     assert {journal.header.uid for journal in left} == uids
     for journal in left:
         journal.close()
@@ -89,11 +93,11 @@ def test_the_journal_of_a_living_process_is_no_orphan_until_it_is_killed(directo
     script = f"journal = directory.create('a', {SERVER!r}); say('ready'); sys.stdin.read()"
     with process(script, directory.path) as child:
         assert next_line(child) == "ready"
-        assert directory.orphans(SERVER) == []
+        assert directory.orphans(for_server) == []
         assert [info.locked for info in directory.journals()] == [True]
         child.kill()
         child.wait()
-        (orphan,) = directory.orphans(SERVER)
+        (orphan,) = directory.orphans(for_server)
         orphan.close()
 
 
@@ -117,7 +121,7 @@ def test_describing_a_journal_does_not_lock_it(directory):
     leave(directory, "a")
     script = "say(*[info.locked for info in directory.journals()])"
     assert answer(script, directory.path) == ["False"]
-    (orphan,) = directory.orphans(SERVER)
+    (orphan,) = directory.orphans(for_server)
     assert answer(script, directory.path) == ["True"]
     orphan.remove()
 
@@ -125,21 +129,21 @@ def test_describing_a_journal_does_not_lock_it(directory):
 def test_a_journal_that_cannot_be_read_is_no_orphan_and_stays(directory):
     path = leave(directory, "a")
     path.write_bytes(b"x" * 500)
-    assert directory.orphans(SERVER) == []
+    assert directory.orphans(for_server) == []
     assert path.exists()
 
 
 def test_an_empty_file_is_removed(directory):
     path = leave(directory, "a")
     os.truncate(path, 0)
-    assert directory.orphans(SERVER) == []
+    assert directory.orphans(for_server) == []
     assert not path.exists()
 
 
 def test_a_locked_empty_file_is_left_to_its_owner(directory):
     journal = directory.create("a", SERVER)
     os.truncate(journal.path, 0)
-    assert directory.orphans(SERVER) == []
+    assert directory.orphans(for_server) == []
     assert journal.path.exists()
     journal.close()
 
@@ -150,7 +154,7 @@ def test_a_journal_that_is_removed_meanwhile_is_left_out(directory, monkeypatch)
     assert [info.path for info in directory.journals()] == [path]
     monkeypatch.setattr(directory_, "is_locked", lambda path: path.unlink())
     assert directory.journals() == []
-    assert directory.orphans(SERVER) == []
+    assert directory.orphans(for_server) == []
 
 
 def test_an_error_releases_the_journals_taken_so_far(directory, monkeypatch):
@@ -167,8 +171,8 @@ def test_an_error_releases_the_journals_taken_so_far(directory, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(directory_, "_adopt", fail_at_the_second)
         with pytest.raises(KeyboardInterrupt):
-            directory.orphans(SERVER)
-    orphans = directory.orphans(SERVER)
+            directory.orphans(for_server)
+    orphans = directory.orphans(for_server)
     assert len(orphans) == 2
     for journal in orphans:
         journal.close()

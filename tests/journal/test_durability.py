@@ -114,7 +114,7 @@ def test_a_damaged_journal_is_kept_under_another_name(journal, tmp_path, caplog)
     (path,) = tmp_path.iterdir()
     assert path.suffix == ".damaged"
     assert str(path) in caplog.text
-    assert JournalDirectory(tmp_path).orphans("a server") == []
+    assert JournalDirectory(tmp_path).orphans(lambda header: header.server == "a server") == []
 
 
 def test_a_journal_that_cannot_be_deleted_is_logged(journal, caplog):
@@ -125,7 +125,7 @@ def test_a_journal_that_cannot_be_deleted_is_logged(journal, caplog):
 
 def test_a_released_journal_can_be_adopted(journal, tmp_path):
     DocumentCopies("a uid", journal).release()
-    (orphan,) = JournalDirectory(tmp_path).orphans("a server")
+    (orphan,) = JournalDirectory(tmp_path).orphans(lambda header: header.server == "a server")
     orphan.close()
 
 

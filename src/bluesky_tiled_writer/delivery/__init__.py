@@ -26,14 +26,13 @@ from .recovery import Recovery
 from .router import Router
 from .run_job import RunJob
 from .run_life import RunState
-from .run_manager import Destination, RunManager
+from .run_manager import RunManager
 from .sender import Sender
 from .settings import CONNECTIONS, Settings
 from .status import Status
 
 __all__ = [
     "CONNECTIONS",
-    "Destination",
     "Recovery",
     "Router",
     "RunJob",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 from bluesky_tiled_writer.errors import StorageError
+from bluesky_tiled_writer.run import Sink
+from bluesky_tiled_writer.schema import ServerLimits
 
 RunConcurrently = Callable[[Sequence[Callable[[], None]]], None]
 """Calls functions, perhaps at the same time; raises one of their errors when all have returned."""
@@ -15,6 +17,33 @@ def run_sequentially(functions: Sequence[Callable[[], None]]) -> None:
     """Call functions one after the other."""
     for function in functions:
         function()
+
+
+NewSink = Callable[[ServerLimits], Sink]
+"""Makes a sink that knows nothing yet of what Tiled holds."""
+
+
+class Destination(Protocol):
+    """A container that gets runs."""
+
+    @property
+    def uri(self) -> str:
+        """Its address, by which journals name it."""
+        ...
+
+    @property
+    def key(self) -> Hashable:
+        """Tells it from others in this process."""
+        ...
+
+    @property
+    def new_sink(self) -> NewSink:
+        """Makes a sink that writes there."""
+        ...
+
+    def at(self, uri: Any) -> Destination | None:
+        """Return the container of the same server that a journal names; None for another one."""
+        ...
 
 
 class Server(Protocol):

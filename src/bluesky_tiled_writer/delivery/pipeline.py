@@ -10,14 +10,10 @@ from typing import Any
 from bluesky_tiled_writer.journal import DocumentCopies
 from bluesky_tiled_writer.normalizer import RunNormalizer
 from bluesky_tiled_writer.run import CheckHeld, ExecuteStep, Known, RunWriter, Sink, TaskQueue
-from bluesky_tiled_writer.schema import ServerLimits
 
 from .jobs import RunConcurrently, run_sequentially
 from .settings import Settings
 from .task_executor import Progress, TaskExecutor
-
-NewSink = Callable[[ServerLimits], Sink]
-"""Makes a sink that knows nothing yet of what Tiled holds."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -49,13 +51,18 @@ class Manager(Protocol):
         ...
 
 
+TRIED_AGAIN = 600.0
+"""Seconds until a journal is tried again by itself that could not be stored with some login."""
+
+
 class _Process:
-    """All run managers that may have something to do."""
+    """All run managers that may have something to do, and the journals that they tried."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # held to look, never across I/O
         self.managers: set[Manager] = set()
         self.opening: set[Hashable] = set()
+        self.tried: dict[Path, tuple[object, float]] = {}
 
 
 _process = _Process()
@@ -97,6 +104,28 @@ def opening(run: Hashable) -> Iterator[Owner]:
         if owner is Owner.NONE:
             with _process.lock:
                 _process.opening.discard(run)
+
+
+def has_tried(journal: Path, credentials: object) -> bool:
+    """Return True if a journal was tried with these credentials, and not long ago.
+
+    Programs make a writer for each task: without this each of them would try it, and say so.
+    """
+    with _process.lock:
+        before, when = _process.tried.get(journal, (None, -TRIED_AGAIN))
+    return before == credentials and time.monotonic() - when < TRIED_AGAIN
+
+
+def note_try(journal: Path, credentials: object) -> None:
+    """Take note that a journal is tried with some credentials."""
+    with _process.lock:
+        _process.tried[journal] = (credentials, time.monotonic())
+
+
+def forget_try(journal: Path) -> None:
+    """Forget that a journal was tried: it is stored, or its writer was closed before."""
+    with _process.lock:
+        _process.tried.pop(journal, None)
 
 
 @atexit.register

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bluesky_tiled_writer.journal import JournalDirectory, JournalFile
+from bluesky_tiled_writer.journal import Header, JournalDirectory, JournalFile
 
+from . import process
+from .jobs import Destination
 from .run_job import RunJob
 from .sender import Sender
 
@@ -51,29 +53,30 @@ class Recovery:
 
 
 class OrphanSearch:
-    """Adopts the journals of processes that are gone.
+    """Adopts the journals of processes that are gone, for all containers of a server.
 
     Parameters
     ----------
     journals : JournalDirectory
         Where they are.
-    uri : str
-        Address of the container that their runs go to.
+    destination : Destination
+        The container of the writer.
     sender : Sender
         Searches again later for what cannot be adopted now.
     adopt : callable
-        Gets each journal; returns True if its run is recovered now, None if it has a job already.
+        Gets each journal, and the container that it names; returns True if its run is recovered
+        now, None if it has a job already.
     """
 
     def __init__(
         self,
         journals: JournalDirectory,
-        uri: str,
+        destination: Destination,
         sender: Sender,
-        adopt: Callable[[JournalFile], bool | None],
+        adopt: Callable[[JournalFile, Destination], bool | None],
     ) -> None:
         self._journals = journals
-        self._uri = uri
+        self._destination = destination
         self._sender = sender
         self._adopt = adopt
         self._one_at_a_time = threading.Lock()  # a second search must not miss what the first has
@@ -83,17 +86,37 @@ class OrphanSearch:
         """True if there is no journal at all."""
         return self._journals.is_empty
 
-    def search(self, leave: Collection[Path] = ()) -> set[Path]:
-        """Adopt the journals that have no owner, except for some; return those adopted."""
+    def search(self, leave: Callable[[Path], bool] | None = None) -> set[Path]:
+        """Adopt the journals that have no owner.
+
+        Parameters
+        ----------
+        leave : callable, optional
+            Returns True for a journal that is to be left alone; by default those that were tried
+            with the same login not long ago.
+
+        Returns
+        -------
+        set of Path
+            The journals that were adopted.
+        """
         adopted, later = set(), False
+        credentials = self._sender.access.credentials
+        leave = leave or (lambda path: process.has_tried(path, credentials))
+
+        def is_wanted(header: Header) -> bool:
+            return self._destination.at(header.server) is not None
+
         with self._one_at_a_time:
-            for journal in self._journals.orphans(self._uri):
-                if journal.path in leave:
+            for journal in self._journals.orphans(is_wanted):
+                destination = self._destination.at(journal.header.server)
+                if destination is None or leave(journal.path):
                     journal.close()
-                elif (outcome := self._adopt(journal)) is None:
+                elif (outcome := self._adopt(journal, destination)) is None:
                     later = True
                 elif outcome:
                     adopted.add(journal.path)
+                    process.note_try(journal.path, credentials)
         if later:
             self._sender.call_later(SEARCH_AGAIN, self.search)
         return adopted

@@ -20,8 +20,8 @@ from bluesky_tiled_writer.journal import DocumentCopies
 from bluesky_tiled_writer.run import Known
 
 from .catch_up import CatchUp
-from .jobs import Wakes
-from .pipeline import NewSink, Pending, Pipeline
+from .jobs import Destination, Wakes
+from .pipeline import Pending, Pipeline
 from .pipeline_slot import PipelineSlot
 from .run_life import SENDING, RunLife, RunState
 from .settings import Settings
@@ -43,8 +43,8 @@ class RunJob:
         Uid of the run.
     settings : Settings
         Of the writer.
-    new_sink : callable
-        Makes a sink that knows nothing yet of what Tiled holds.
+    destination : Destination
+        The container that gets the run.
     sender : Wakes
         Advances this job.
     copies : DocumentCopies
@@ -74,7 +74,7 @@ class RunJob:
         self,
         uid: str,
         settings: Settings,
-        new_sink: NewSink,
+        destination: Destination,
         sender: Wakes,
         copies: DocumentCopies,
         *,
@@ -91,7 +91,7 @@ class RunJob:
         self.obstacle: StorageError | None = None
         self.links: list[str] = []
         self._settings = settings
-        self._new_sink = new_sink
+        self.destination = destination
         self._sender = sender
         self._known = known
         self._wake_for_rows = sender.wake_soon if settings.is_live else sender.wake
@@ -106,7 +106,7 @@ class RunJob:
     def _new_pipeline(self) -> Pipeline:
         return Pipeline(
             self._settings,
-            self._new_sink(self._settings.run.limits),
+            self.destination.new_sink(self._settings.run.limits),
             self._on_stored,
             self._sender.run_concurrently,
             self.copies,

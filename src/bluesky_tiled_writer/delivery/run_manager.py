@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from bluesky_tiled_writer.journal import DocumentCopies, JournalDirectory, Journ
 from bluesky_tiled_writer.run import Known
 
 from . import process
-from .jobs import ConnectJob
-from .pipeline import NewSink, count_rows
+from .jobs import ConnectJob, Destination
+from .pipeline import count_rows
 from .process import Owner
 from .recovery import OrphanSearch, Recovery
 from .run_job import RunJob
@@ -30,21 +29,8 @@ from .waiting import lacks_permission, wait_closed, wait_delivered, wait_stored
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
-
-@dataclass(frozen=True)
-class Destination:
-    """The container in Tiled that gets the runs.
-
-    Parameters
-    ----------
-    uri : str
-        Its address, by which journals are found again.
-    app : hashable, optional
-        Tells apps in this process apart, since all of them have one address.
-    """
-
-    uri: str
-    app: Hashable = None
+LET_GO = 5.0
+"""Seconds after which a run for another container is released if its login may not write it."""
 
 
 class IgnoredRun:
@@ -65,8 +51,6 @@ class RunManager:
     ----------
     settings : Settings
         Of the writer.
-    new_sink : callable
-        Makes a sink for a run.
     sender : Sender
         Advances the jobs.
     destination : Destination
@@ -78,13 +62,11 @@ class RunManager:
     def __init__(
         self,
         settings: Settings,
-        new_sink: NewSink,
         sender: Sender,
         destination: Destination,
         journals: JournalDirectory | None,
     ) -> None:
         self._settings = settings
-        self._new_sink = new_sink
         self._sender = sender
         self._destination = destination
         self._journals = journals
@@ -96,7 +78,7 @@ class RunManager:
         self._told_of_ignored = False
         self._orphans = None
         if journals is not None:
-            self._orphans = OrphanSearch(journals, destination.uri, sender, self._adopt)
+            self._orphans = OrphanSearch(journals, destination, sender, self._adopt)
         for other in process.register(self):
             other.use_login_of(self._sender)
 
@@ -130,7 +112,7 @@ class RunManager:
         """
         self.check_usable()
         self._forget_stored()
-        with process.opening((self._destination, uid)) as owner:
+        with process.opening((self._destination.key, uid)) as owner:
             if owner in (Owner.OPEN, Owner.STOPPED):
                 if owner is Owner.OPEN:
                     self._tell_of_ignored(uid)
@@ -150,7 +132,7 @@ class RunManager:
             )
             known = self._announced.pop(uid, None)
             return self._add(
-                RunJob(uid, self._settings, self._new_sink, self._sender, copies, known=known)
+                RunJob(uid, self._settings, self._destination, self._sender, copies, known=known)
             )
 
     def _tell_of_ignored(self, uid: str) -> None:
@@ -270,6 +252,8 @@ class RunManager:
             for job in self.jobs:
                 if not job.life.stored:
                     job.back_up(self._sender.last_error)
+                if job.is_orphan and job.life.error is None and job.copies.journal is not None:
+                    process.forget_try(job.copies.journal.path)  # others may go on with it
                 job.release()
         process.unregister(self)
         return done
@@ -302,7 +286,7 @@ class RunManager:
         """Return what job there is for a run, if any."""
         for job in self.jobs:
             given_up = job.finished or job.life.state is RunState.SET_ASIDE
-            if (self._destination, job.uid) != run or given_up:
+            if (job.destination.key, job.uid) != run or given_up:
                 continue
             if job.is_orphan:
                 return Owner.RECOVERING
@@ -350,7 +334,7 @@ class RunManager:
         tried: set[Path] = set()
         adopted: set[Path] | None = None
         while adopted or adopted is None:
-            adopted = self._orphans.search(leave=tried)
+            adopted = self._orphans.search(leave=tried.__contains__)
             tried |= adopted  # and again: of two journals of one run, one waits for the other
             orphans = [job for job in self.jobs if job.is_orphan]  # of earlier searches, too
             wait(lambda jobs=orphans: all(self._is_at_rest(job) for job in jobs))  # type: ignore[misc]
@@ -358,14 +342,14 @@ class RunManager:
         self._forget_stored()
         return recoveries
 
-    def _adopt(self, journal: JournalFile) -> bool | None:
+    def _adopt(self, journal: JournalFile, destination: Destination) -> bool | None:
         """Take over a journal; return None for one whose run has a job now."""
         if journal.is_empty:  # the call that brought the start document never returned
             with suppress(JournalError):
                 journal.remove()
             return False
         uid = journal.header.uid
-        with process.opening((self._destination, uid)) as owner:
+        with process.opening((destination.key, uid)) as owner:
             if owner is not Owner.NONE:
                 journal.close()
                 return None
@@ -373,14 +357,25 @@ class RunManager:
                 RunJob(
                     uid,
                     self._settings.with_journal_options(journal.header.options),
-                    self._new_sink,
+                    destination,
                     self._sender,
                     DocumentCopies(uid, journal),
                     orphan=True,
                 )
             )
         self._sender.wake(job)
+        if destination is not self._destination:
+            self._sender.call_later(LET_GO, self._let_go)
         return True
+
+    def _let_go(self) -> None:
+        """Release runs for other containers that this login may not write: another one may."""
+        others = [job for job in self.jobs if job.destination is not self._destination]
+        for job in others:
+            if job.obstacle is not None:
+                job.release()
+        if any(not job.finished for job in others):
+            self._sender.call_later(LET_GO, self._let_go)
 
     def _is_at_rest(self, job: RunJob) -> bool:
         given_up = job.finished or job.life.error is not None

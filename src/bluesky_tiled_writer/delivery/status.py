@@ -108,7 +108,11 @@ class Status:
             oldest=time.monotonic() - min(waiting) if waiting else 0.0,
             rows_stored=rows_before + sum(job.rows_stored for job in jobs),
             server_down=server_down,
-            waiting_for={job.uid: str(job.obstacle) for job in under_way if job.obstacle},
+            waiting_for={
+                job.uid: str(job.obstacle)
+                for job in jobs
+                if job.obstacle is not None and job.life.error is None
+            },
             set_aside=set_aside,
             last_error=last_error,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,15 +78,15 @@ class JournalDirectory:
         """
         return JournalFile.create(self.path, Header(uid, server, options or {}))
 
-    def orphans(self, server: Any) -> list[JournalFile]:
-        """Take over the journals for a server whose owners are gone.
+    def orphans(self, is_wanted: Callable[[Header], bool]) -> list[JournalFile]:
+        """Take over the journals whose owners are gone.
 
         No two processes get the same journal. Unreadable ones are left out; see `journals`.
 
         Parameters
         ----------
-        server : Any
-            Identity of the server, as in the header.
+        is_wanted : callable
+            Gets the header of a journal; returns True if it is to be taken over.
 
         Returns
         -------
@@ -95,7 +96,7 @@ class JournalDirectory:
         adopted: list[JournalFile] = []
         try:
             for path in self._paths():
-                journal = _adopt(path, server)
+                journal = _adopt(path, is_wanted)
                 if journal is not None:
                     adopted.append(journal)
         except BaseException:
@@ -123,15 +124,15 @@ def default_path() -> Path:
     return platformdirs.user_state_path("bluesky-tiled-writer") / "journal"
 
 
-def _adopt(path: Path, server: Any) -> JournalFile | None:
+def _adopt(path: Path, is_wanted: Callable[[Header], bool]) -> JournalFile | None:
     try:
         if path.stat().st_size == 0:  # its process ended, or the power failed, as it was created
             remove_if_empty(path)
             return None
-        # Lock only journals for this server: a lock on another one would hide it from its writers.
+        # Lock only what is wanted: a lock on another one would hide it from its writers.
         with JournalReader.open(path) as reader:
-            ours = reader.header.server == server
-        return JournalFile.adopt(path) if ours else None
+            wanted = is_wanted(reader.header)
+        return JournalFile.adopt(path) if wanted else None
     except (FileNotFoundError, JournalError):
         return None
 

@@ -18,14 +18,25 @@ only after a request that failed and may have taken effect.
     sort_stored.py  sort_stored: gives the tables of stored runs an order
     requests.py     Requests: one request, one answer or one error
     connection.py   Connection: to a server, which may be down when the writer is made
+    destination.py  TiledDestination: a container that gets runs, of the writer or of a journal
     opening.py      Opening: opens a client, once the server answers
     address.py      Address: of a container, read without asking the server
 """
 
 from .address import Address
 from .connection import Connection, connect
+from .destination import TiledDestination
 from .opening import Opening
 from .sort_stored import SortedTable, sort_stored
 from .tiled_sink import TiledSink
 
-__all__ = ["Address", "Connection", "Opening", "SortedTable", "TiledSink", "connect", "sort_stored"]
+__all__ = [
+    "Address",
+    "Connection",
+    "Opening",
+    "SortedTable",
+    "TiledDestination",
+    "TiledSink",
+    "connect",
+    "sort_stored",
+]

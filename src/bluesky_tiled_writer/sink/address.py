@@ -13,6 +13,9 @@ from bluesky_tiled_writer.errors import StorageError
 NodePath = tuple[str, ...]
 """Names of nodes, from below the root of the writer."""
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})
+"""Names by which programs reach a server on the computer that they run on."""
+
 
 @dataclass(frozen=True)
 class Address:
@@ -60,6 +63,13 @@ class Address:
         host = parts.netloc.rpartition("@")[2].lower()
         names = tuple(unquote(name) for name in rest.split("/") if name)
         return cls(f"{parts.scheme}://{host}{base.rstrip('/')}/", names)
+
+    def normalized(self) -> Address:
+        """Return the address as it compares: with one name for this computer, and a port."""
+        parts = urlsplit(self.server)
+        host = "localhost" if parts.hostname in LOOPBACK else parts.hostname
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        return Address(f"{parts.scheme}://{host}:{port}{parts.path}", self.path)
 
     @property
     def uri(self) -> str:

@@ -157,6 +157,18 @@ class Connection:
         assert self._context is not None
         return self._context
 
+    def names(self) -> set[str]:
+        """Return the addresses of the server, normalized: ours, and what it calls itself.
+
+        The latter differs behind a proxy, and is what clients take for the address of a container.
+        """
+        found = {self.address.normalized().server}
+        if self._context is not None:
+            links = self._context.server_info.links or {}
+            with suppress(StorageError):
+                found.add(Address.parse(links.get("self", "")).normalized().server)
+        return found
+
     def use_credentials_of(self, other: Connection) -> None:
         """Send requests as another client of the same server does, from now on."""
         if other._context is not None and other.address.server == self.address.server:

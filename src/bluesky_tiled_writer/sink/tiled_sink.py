@@ -12,6 +12,7 @@ from tiled.structures.core import StructureFamily
 from tiled.utils import safe_json_dump
 
 from bluesky_tiled_writer.errors import (
+    ContainerGone,
     DocumentsIncomplete,
     OutOfStep,
     RequestRefused,
@@ -135,6 +136,13 @@ class TiledSink:
         try:
             self._create_container((step.uid,), step)
         except RequestRefused as error:
+            if error.status == httpx.codes.NOT_FOUND and self._requests.item(()) is None:
+                raise ContainerGone(
+                    f"Run {step.uid!r} belongs into the container {self._requests.address}, which"
+                    " is not in Tiled any more.",
+                    hint="Make it again, and call `TiledWriter.recover()`; or send the journal"
+                    " elsewhere with `bluesky-tiled-writer replay JOURNAL --to URI`.",
+                ) from error
             if error.status != httpx.codes.CONFLICT:
                 raise
             item = self._requests.item((step.uid,))
