@@ -35,22 +35,11 @@ with SimpleTiledServer(readable_storage=sys.argv[1:] or None) as server:
     sys.stdin.read()
 """
 SERVER_ON_SQLITE = """
-import sys, tempfile, uvicorn
-from tiled.catalog import from_uri
-from tiled.config import Authentication
-from tiled.server.app import build_app
-from tiled.server.simple import ThreadedServer
-with tempfile.TemporaryDirectory() as directory:
-    catalog = from_uri(
-        directory + "/catalog.db",
-        writable_storage=[directory + "/data", f"sqlite:///{directory}/tables.db"],
-        init_if_not_exists=True,
-    )
-    app = build_app(catalog, authentication=Authentication(single_user_api_key="secret"))
-    config = uvicorn.Config(app, port=0, loop="asyncio", log_level="error")
-    with ThreadedServer(config).run_in_thread() as url:
-        print(f"{url}/api/v1?api_key=secret", flush=True)
-        sys.stdin.read()
+import sys
+from bluesky_tiled_writer.local_server import LocalServer
+with LocalServer() as server:
+    print(server.uri, flush=True)
+    sys.stdin.read()
 """
 PROXY = """
 import sys

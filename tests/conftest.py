@@ -1,7 +1,8 @@
 """Servers, clients and checks for every test.
 
-The fixtures of `bluesky_tiled_writer.pytest_plugin` (`tiled_server`, `tiled_client`,
-`tiled_writer`, `RE`) are here too: pytest finds them through the entry point of the package.
+The fixtures of `bluesky_tiled_writer.pytest_plugin` (`tiled_database`, `tiled_server`,
+`tiled_client`, `tiled_writer`, `RE`) are here too: pytest finds them through the entry point of the
+package.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from servers import PostgreSQL, Storage, in_process, tiled_serve_catalog
 from tiled.client import from_context, from_uri
 from tiled.client.container import Container
 from tiled.client.context import Context
-from tiled.server import SimpleTiledServer
+
+from bluesky_tiled_writer.local_server import LocalServer
 
 THREADS_OF_OTHERS = {
     "AnyIO worker thread": "pool of Starlette, which ends with its event loop",
@@ -158,7 +160,7 @@ def storage_client(database: str, context_on: ContextOn) -> Container:
 
 
 @pytest.fixture
-def http_server(tiled_server: SimpleTiledServer) -> str:
+def http_server(tiled_server: LocalServer) -> str:
     """The URI, with key, of a server in this process that is spoken to over HTTP.
 
     Its catalog is a file: one in memory has a single connection, on which requests at the same

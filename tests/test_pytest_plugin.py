@@ -43,6 +43,32 @@ def test_the_server_can_be_used_without_an_engine(tiled_client):
 """
 
 
+POSTGRESQL_CONFTEST = """
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiled_database():
+    return os.environ["TEST_POSTGRESQL"]
+"""
+
+DATABASE_TEST = """
+from urllib.parse import urlsplit
+
+import bluesky.plans as bp
+from ophyd.sim import SynAxis
+
+
+def test_tables_are_in_the_database(RE, tiled_client, tiled_database):
+    (uid,) = RE(bp.scan([], SynAxis(name="motor"), 0, 1, 3))
+    (source,) = tiled_client[uid]["primary"].base["internal"].data_sources()
+    (asset,) = source.assets
+    assert urlsplit(asset.data_uri).scheme == urlsplit(tiled_database).scheme == "postgresql"
+"""
+
+
 class Outcomes:
     """Collects the outcome of each test of a suite that runs inside of a test."""
 
@@ -55,20 +81,36 @@ class Outcomes:
             self.by_name[name] = report.outcome
 
 
-def test_a_beamline_package_has_the_fixtures_without_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def run_suite(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run the test files in a directory; return the outcome of each test."""
     # In this process, because a new one would import Tiled's server again, for many seconds.
     # Not with pytester, which afterwards unloads all modules that its suite was first to import:
     # extension modules cannot be loaded twice.
-    (tmp_path / "test_beamline.py").write_text(BEAMLINE_TESTS)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(directory)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     outcomes = Outcomes()
-    arguments = ["-W", "error", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}"]
-    status = pytest.main([*arguments, "test_beamline.py"], plugins=[outcomes])
+    arguments = ["-W", "error", "-p", "no:cacheprovider", f"--basetemp={directory / 'inner'}"]
+    files = sorted(path.name for path in directory.glob("test_*.py"))
+    status = pytest.main([*arguments, *files], plugins=[outcomes])
     assert status == 0
-    assert list(outcomes.by_name.values()) == ["passed"] * 4
+    return list(outcomes.by_name.values())
+
+
+def test_a_beamline_package_has_the_fixtures_without_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "test_beamline.py").write_text(BEAMLINE_TESTS)
+    assert run_suite(tmp_path, monkeypatch) == ["passed"] * 4
+
+
+@pytest.mark.postgresql
+def test_a_beamline_package_may_choose_the_database(
+    postgresql_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_POSTGRESQL", postgresql_uri)
+    (tmp_path / "conftest.py").write_text(POSTGRESQL_CONFTEST)
+    (tmp_path / "test_database.py").write_text(DATABASE_TEST)
+    assert run_suite(tmp_path, monkeypatch) == ["passed"]
 
 
 def test_a_suite_that_uses_no_fixture_imports_nothing_heavy() -> None:

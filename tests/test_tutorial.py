@@ -14,13 +14,13 @@ from tiled.client import from_context, from_uri
 from tiled.client.container import Container
 
 
-@pytest.fixture(scope="module", params=["SimpleTiledServer", "tiled serve catalog", "in-process"])
+@pytest.fixture(scope="module", params=["LocalServer", "tiled serve catalog", "in-process"])
 def tiled_client(request: pytest.FixtureRequest) -> Iterator[Container]:
     """Replaces the plugin's, so that `RE` writes to each of the servers."""
     if request.param == "in-process":
         yield from_context(request.getfixturevalue("app_context"))
         return
-    if request.param == "SimpleTiledServer":
+    if request.param == "LocalServer":
         uri = request.getfixturevalue("tiled_server").uri
     else:
         uri = request.getfixturevalue("served_catalog")

@@ -17,9 +17,9 @@ from bluesky import RunEngine
 from ophyd.sim import det, motor
 from tiled.client import from_uri
 from tiled.client.container import Container
-from tiled.server import SimpleTiledServer
 
 from bluesky_tiled_writer import TiledWriter
+from bluesky_tiled_writer.local_server import LocalServer
 
 matplotlib.use("Agg")
 
@@ -57,7 +57,7 @@ def main() -> None:
 
     with ExitStack() as stack:
         directory = options.keep or Path(stack.enter_context(TemporaryDirectory()))
-        server = stack.enter_context(SimpleTiledServer(directory))
+        server = stack.enter_context(LocalServer(directory))
         client = from_uri(server.uri)
         stack.callback(client.context.close)
         uid = take_scan(client)

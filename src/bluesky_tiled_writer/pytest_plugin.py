@@ -23,33 +23,42 @@ if TYPE_CHECKING:
 
     from bluesky import RunEngine
     from tiled.client.container import Container
-    from tiled.server import SimpleTiledServer
 
     from . import TiledWriter
+    from .local_server import LocalServer
 
 TEARDOWN_TIMEOUT = 30.0
 """Seconds that the teardown of `RE` waits for tasks that the test has left running."""
 
 
 @pytest.fixture(scope="session")
-def tiled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleTiledServer]:
+def tiled_database() -> str:
+    """Return the `database` of `tiled_server`; define your own to have another one."""
+    return "sqlite"
+
+
+@pytest.fixture(scope="session")
+def tiled_server(
+    tiled_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalServer]:
     """Start a Tiled server in this process, with temporary storage; closed after the last test.
 
     Simulated detectors may register files below ``tmp_path``, which the server is allowed to read.
     """
-    from tiled.server import SimpleTiledServer
     from tiled.server.settings import get_settings
+
+    from .local_server import LocalServer
 
     # Tiled has one set of settings for each process. A new key would lock out the clients of any
     # other app that the test suite runs in this process.
     key = get_settings().single_user_api_key
     readable = [tmp_path_factory.getbasetemp()]
-    with SimpleTiledServer(api_key=key, readable_storage=readable) as server:
+    with LocalServer(database=tiled_database, readable_storage=readable, api_key=key) as server:
         yield server
 
 
 @pytest.fixture
-def tiled_client(tiled_server: SimpleTiledServer) -> Iterator[Container]:
+def tiled_client(tiled_server: LocalServer) -> Iterator[Container]:
     """Connect to `tiled_server`; a run that `RE` took is ``tiled_client[uid]``.
 
     All tests of a session share the server, so look up runs by uid and do not count them.
