@@ -1,7 +1,13 @@
 """The checks and chores of the project, one session each: ``nox --list`` shows them."""
 
 import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen
+from urllib.request import urlopen
 
 import nox
 
@@ -83,6 +89,53 @@ def old_servers(session: nox.Session) -> None:
     python = str(old / ("Scripts" if os.name == "nt" else "bin") / "python")
     session.run(python, "-m", "pip", "install", "-q", "tiled[server]==0.2.10", external=True)
     session.run("pytest", "tests/sink/test_old_servers.py", env={"OLD_TILED": python})
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """Write and read runs with the lowest Tiled client that we support, to a server of today.
+
+    The server is in a process, and an environment, of its own.
+    """
+    requirements = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
+    (tiled,) = (name for name in requirements if name.startswith("tiled"))
+    packages = ["h5py", "hypothesis", "ophyd", "pillow", "pytest>=9.0", "tifffile"]
+    session.install("-e", ".", tiled.replace(">=", "=="), *packages)
+    paths = ["test_tutorial.py", "sink/test_requests.py", "writer/test_streams.py"]
+    with newest_server(session) as uri:
+        options = ["-m", "not plugins", f"--basetemp={session.create_tmp()}/tests"]
+        paths = session.posargs or [f"tests/{path}" for path in paths]
+        session.run("pytest", *options, *paths, env={"TILED_SERVER": uri})
+
+
+@contextmanager
+def newest_server(session: nox.Session) -> Iterator[str]:
+    """Run the newest Tiled server in an environment of its own; yield its address, with key."""
+    environment = Path(session.create_tmp()) / "server"
+    python = environment / "bin" / "python"
+    session.run("uv", "venv", "--clear", str(environment), external=True, silent=True)
+    install = ["uv", "pip", "install", "--quiet", "--upgrade", f"--python={python}"]
+    session.run(*install, "tiled[server]", external=True)
+    with closing(socket.socket()) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    log = environment.with_suffix(".log")
+    command = ["-m", "tiled", "serve", "catalog", "--temp", "--api-key=secret", f"--port={port}"]
+    with log.open("wb") as output:
+        process = Popen([python, *command], stdin=DEVNULL, stdout=output, stderr=STDOUT)
+    try:
+        for _ in range(600):  # tries, at 0.1 s
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1):
+                break
+            if process.poll() is not None:
+                session.error(f"The server ended at start:\n{log.read_text()}")
+            time.sleep(0.1)
+        else:
+            session.error(f"The server does not answer:\n{log.read_text()}")
+        yield f"http://127.0.0.1:{port}/api/v1?api_key=secret"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @nox.session

@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from bluesky import RunEngine
+from conftest import SERVER
 from ophyd.sim import SynAxis, SynGauss
 from tiled.client import from_context, from_uri
 from tiled.client.container import Container
 
+SERVERS = ["in-process"] if SERVER else ["LocalServer", "tiled serve catalog", "in-process"]
 
-@pytest.fixture(scope="module", params=["LocalServer", "tiled serve catalog", "in-process"])
+
+@pytest.fixture(scope="module", params=SERVERS)
 def tiled_client(request: pytest.FixtureRequest) -> Iterator[Container]:
     """Replaces the plugin's, so that `RE` writes to each of the servers."""
     if request.param == "in-process":

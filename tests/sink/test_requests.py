@@ -53,13 +53,19 @@ def exposure(seconds: float) -> dict[str, object]:
     }
 
 
+def store(run: RunBuilder, writer: TiledWriter) -> None:
+    """Send a run, and wait until its nodes are closed, which `stop` does only for local apps."""
+    emit(run.docs, writer)
+    assert writer.wait_for(run.uid)
+
+
 def test_a_run_of_one_stream_costs_five_requests_and_the_closings(
     client: Container, request_log: RequestLog
 ) -> None:
     run = scalar_run(events=50)
     writer = TiledWriter(client)
     with request_log(client) as requests:
-        emit(run.docs, writer)
+        store(run, writer)
 
     stream = f"{run.uid}/primary"
     assert [(method, path.strip("/")) for method, path in requests] == [
@@ -129,6 +135,7 @@ def test_every_node_is_closed_once_at_stop_and_children_come_first(
         emit(run.docs[:-1], writer)
         assert closings(requests) == []
         emit(run.docs[-1:], writer)
+        assert writer.wait_for(run.uid)
     closed = closings(requests)
 
     nodes = [run.uid]
@@ -151,7 +158,7 @@ def test_a_run_without_data_is_closed_too(
         run.descriptor(name, {"x": "number"})
     run.stop()
     with request_log(client) as requests:
-        emit(run.docs, TiledWriter(client))
+        store(run, TiledWriter(client))
     assert closings(requests) == [*(f"{run.uid}/{name}" for name in streams), run.uid]
 
 
@@ -160,7 +167,7 @@ def test_the_stop_document_is_stored_before_anything_is_closed(
 ) -> None:
     run = busy_run()
     with request_log(client) as requests:
-        emit(run.docs, TiledWriter(client))
+        store(run, TiledWriter(client))
     closed = [index for index, (method, _) in enumerate(requests) if method == "DELETE"]
     assert closed == list(range(closed[0], len(requests)))
     assert requests[closed[0] - 1][0] == "PATCH"
