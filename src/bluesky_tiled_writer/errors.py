@@ -8,6 +8,7 @@
      |     |-- UnknownReference     a document points to a run, stream or resource never seen
      |     |-- DuplicateRun         a second start document for a run that is open
      |     `-- UnreadableFile       a file does not hold saved documents, or cannot be opened
+     |-- NotCopyable                a writer was to be pickled or copied
      |-- JournalError               a journal cannot be written or read
      `-- StorageError               Tiled did not store what it was asked to store
            |-- RunExists            Tiled holds another run under the same uid
@@ -79,6 +80,10 @@ class DuplicateRun(DocumentError):
 
 class UnreadableFile(DocumentError):
     """A file cannot be opened, or does not hold saved documents."""
+
+
+class NotCopyable(TiledWriterError, TypeError):
+    """A writer cannot be pickled, copied, or passed to another process."""
 
 
 class JournalError(TiledWriterError):
@@ -299,6 +304,8 @@ def mapped_errors(what: str, server: str = "") -> Iterator[None]:
         if not _is_for(error.request, server):
             raise _login_not_tried(what, error) from error
         status = error.response.status_code
+        if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+            what += f", of {error.request.headers.get('Content-Length', 'unknown')} bytes"
         refused = LoginRefused if status == httpx.codes.UNAUTHORIZED else RequestRefused
         detail = _detail(error.response).rstrip(".")
         hint = 403 if status == httpx.codes.UNAUTHORIZED and "scopes" in detail else status
@@ -366,7 +373,8 @@ _HINTS = {
     403: "The login or API key lacks a scope. Writing takes write:metadata, write:data and"
     " create:node, and register for the files of detectors.",
     404: "Is the address right, or was it deleted?",
-    413: "The server, or a proxy before it, takes no request of this size: lower batch_size.",
+    413: "It is the smallest request for it, and may be a single row. Raise the limit of the server"
+    " or of the proxy before it (nginx: client_max_body_size), then call recover().",
     500: "The log of the server says why.",
 }
 

@@ -23,11 +23,14 @@ from .delivery import (
     Sender,
     Settings,
     Status,
+    refuse_to_copy,
+    request_size,
 )
 from .errors import InvalidDocument
 from .journal import JournalDirectory
 from .normalizer import RunNormalizer
 from .run import READY_BYTES, RunSettings
+from .schema import ServerLimits
 from .sink import Connection, Opening, TiledDestination, connect
 
 BATCH_SIZE = 10_000
@@ -121,9 +124,7 @@ class TiledWriter(DocumentRouter):
         self.backup_directory = backup_directory
         self.backup_dictionary = backup_dictionary
         self.ignore_errors = ignore_errors or []
-        # An app in this process may have its catalog in memory, with one connection for all
-        # requests, which would get into each other's transactions.
-        local = connection.in_process
+        local = connection.in_process  # perhaps with one connection to its database for all
         self.settings = Settings(
             run=RunSettings(
                 batch_size=batch_size,
@@ -131,6 +132,7 @@ class TiledWriter(DocumentRouter):
                 path_map=PathMap(path_map or {}),
                 # About as much again may come in before the sender takes it.
                 ready_bytes=min(READY_BYTES, max_pending_bytes // 4),
+                limits=ServerLimits(None if local else request_size(connection.address.server)),
             ),
             normalizer=normalizer,
             patches=self.patches,
@@ -208,6 +210,8 @@ class TiledWriter(DocumentRouter):
     def _repr_html_(self) -> str:
         name = f"<b>{type(self).__name__}</b> to {escape(str(self._connection.address))}"
         return f"{name}{self.status._repr_html_()}"
+
+    __reduce__ = refuse_to_copy  # which pickle and copy call
 
     # -- documents ------------------------------------------------------------------------------
 

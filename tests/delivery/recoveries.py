@@ -12,16 +12,28 @@ from tree import array_of, read_arrow, stream_of
 
 from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.delivery.process import unregister
-from bluesky_tiled_writer.journal import JournalDirectory
+from bluesky_tiled_writer.journal import JournalFile
+from bluesky_tiled_writer.journal.format import Header
 
 PATIENCE = 30.0
 OPTIONS = {"max_array_size": 0, "path_map": {}, "spec_to_mimetype": {}}
 
 
-def leave_journal(directory: Path, client: Container, docs: Sequence[Pair], **options: Any) -> None:
+NO_PROCESS = 2**22 + 1
+"""A number that no process of Linux has."""
+
+
+def leave_journal(
+    directory: Path,
+    client: Container,
+    docs: Sequence[Pair],
+    pid: int = NO_PROCESS,
+    **options: Any,
+) -> None:
     """Leave what a process leaves that is killed after it took these documents."""
     server = options.pop("server", str(client.uri).split("?")[0].rstrip("/"))
-    journal = JournalDirectory(directory).create(docs[0][1]["uid"], server, OPTIONS | options)
+    header = Header(docs[0][1]["uid"], server, OPTIONS | options, pid=pid)
+    journal = JournalFile.create(directory, header)
     for name, doc in docs:
         journal.append(name, doc)
     journal.close()

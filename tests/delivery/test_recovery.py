@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from bluesky_tiled_writer.errors import (
 from bluesky_tiled_writer.journal import JournalDirectory
 from delivery.helpers import MakeWriter, refused_for_good, writers_of
 from delivery.recoveries import (
+    NO_PROCESS,
     OPTIONS,
     PATIENCE,
     assert_nothing_left,
@@ -110,21 +112,36 @@ def test_a_finished_run_is_recognised_however_long_its_journal_is(
     assert_nothing_left(journals)
 
 
-@pytest.mark.parametrize("stored", [0, 7])
+PROCESS_ENDED = "The process that took this run ended before the run did."
+WRITER_GONE = "The writer that took this run was gone before the run ended."
+
+
+@pytest.mark.parametrize(
+    ("stored", "pid", "reason"),
+    [
+        (0, NO_PROCESS, PROCESS_ENDED),
+        (7, NO_PROCESS, PROCESS_ENDED),
+        (7, os.getppid(), WRITER_GONE),
+    ],
+)
 def test_a_run_without_a_stop_gets_one_that_says_so(
-    client: Container, make_writer: MakeWriter, journals: Path, stored: int
+    client: Container,
+    make_writer: MakeWriter,
+    journals: Path,
+    stored: int,
+    pid: int,
+    reason: str,
 ) -> None:
     run = rich_run(stopped=False)
     if stored:
         store(client, run.docs[:stored])
-    leave_journal(journals, client, run.docs)
+    leave_journal(journals, client, run.docs, pid=pid)
     (recovery,) = make_writer().recover()
     assert recovery == Recovery(run.uid, True, "stored, and stopped, which it never was")
     assert_rich_run_stored(client, run.uid)
     metadata = client[run.uid].metadata
     stop = metadata["stop"]
     assert stop["exit_status"] == "fail"
-    reason = "The process that took this run ended before the run did."
     assert stop["reason"] == f"{reason} This stop document is of bluesky-tiled-writer."
     assert stop["run_start"] == run.uid
     assert stop["time"] > run.docs[-1][1]["time"]

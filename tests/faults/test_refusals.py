@@ -213,10 +213,20 @@ def test_a_batch_that_is_too_large_for_one_request_goes_in_several(
         caller.send(part)
 
     assert writer.wait_for(run.uid, timeout=60.0)
-    assert [e for e in proxy.seen() if e.status == 413], "nothing was too large"
+    refused = [e.size for e in proxy.seen() if e.status == 413]
+    assert refused, "nothing was too large"
     assert_exactly_once(client, run.uid, run.docs)
     caller.assert_hardly_held()
     assert list(journals.iterdir()) == []
+
+    again = FaultRun(frames, rows=150)
+    proxy.clear()
+    proxy.max_body = most
+    another = make_writer(flush_interval=60.0)
+    Caller(another).send(again.docs)
+    assert another.wait_for(again.uid, timeout=60.0)
+    assert all(e.size < min(refused) for e in proxy.seen()), "the limit was forgotten"
+    assert_exactly_once(client, again.uid, again.docs)
 
 
 @pytest.mark.parametrize("node", ["internal", "spectrum"] if LONG else ["spectrum"])
@@ -245,7 +255,7 @@ def test_a_row_that_is_too_large_on_its_own_sets_its_run_aside(
     for part in run.parts:
         caller.send(part)
 
-    with pytest.raises(StorageError, match="413"):
+    with pytest.raises(StorageError, match=r"413 .* bytes: .* Raise the limit"):
         writer.wait_for(run.uid, timeout=RECOGNISED)
     caller.assert_hardly_held()
     assert uids_in(journals) == [run.uid]

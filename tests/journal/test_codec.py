@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import enum
 import math
+import pathlib
 import types
 import zoneinfo
 
@@ -254,6 +255,11 @@ class ArrayLike:
         (collections.ChainMap({"a": 1}), {"a": 1}),
         (types.MappingProxyType({"a": 1}), {"a": 1}),
         (collections.namedtuple("Pair", "a b")(1, 2), (1, 2)),
+        (types.MappingProxyType({"a": types.MappingProxyType({"b": 1})}), {"a": {"b": 1}}),
+        (collections.deque([1, types.MappingProxyType({})]), [1, {}]),
+        (collections.UserList([1]), [1]),
+        (collections.UserString("text"), "text"),
+        (pathlib.PurePosixPath("/data/a.h5"), "/data/a.h5"),
         (range(3), [0, 1, 2]),
         ({"a": 1}.keys(), {"a"}),
         (bytearray(b"ab"), b"ab"),

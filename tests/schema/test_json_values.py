@@ -5,7 +5,10 @@ import decimal
 import enum
 import json
 import math
-from collections import OrderedDict, UserDict, namedtuple
+from array import array
+from collections import OrderedDict, UserDict, UserList, UserString, deque, namedtuple
+from pathlib import PurePosixPath
+from types import MappingProxyType
 
 import numpy as np
 import orjson
@@ -157,6 +160,12 @@ def test_every_place_that_is_not_exact_has_a_note():
         (Point(1, 2), [1, 2]),
         (OrderedDict(a=1), {"a": 1}),
         (UserDict(a=1), {"a": 1}),
+        (MappingProxyType({"a": [MappingProxyType({"b": 1})]}), {"a": [{"b": 1}]}),
+        (deque([1, MappingProxyType({})]), [1, {}]),
+        (UserList([1, UserString("a")]), [1, "a"]),
+        (range(3), [0, 1, 2]),
+        (array("d", [0.5]), [0.5]),
+        (PurePosixPath("/data/a.h5"), "/data/a.h5"),
         (Color.RED, "red"),
         (Axis.X, 1),
         ({Color.RED: 1, np.str_("b"): 2}, {"red": 1, "b": 2}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -203,3 +204,8 @@ def test_all_checks_at_once_return_the_documents() -> None:
 def test_the_base_class_needs_a_case() -> None:
     with pytest.raises(NotImplementedError, match="make_case"):
         NormalizerTests().test_order()
+
+
+def test_documents_that_cannot_be_copied_are_checked_too() -> None:
+    run = scalar_run(sample=MappingProxyType({"layers": [MappingProxyType({"nm": 3})]}))
+    check_normalizer(NormalizerCase(run.docs, RunNormalizer))

@@ -22,6 +22,7 @@
 """
 
 from .pipeline import count_rows
+from .process import refuse_to_copy, request_size
 from .recovery import Recovery
 from .router import Router
 from .run_job import RunJob
@@ -42,4 +43,6 @@ __all__ = [
     "Settings",
     "Status",
     "count_rows",
+    "refuse_to_copy",
+    "request_size",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from bluesky_tiled_writer.errors import DocumentError, JournalError
 from bluesky_tiled_writer.journal import NOTE, Damage, JournalFile, JournalReader
-from bluesky_tiled_writer.run import PROCESS_ENDED, Known, interrupted_stop
+from bluesky_tiled_writer.run import PROCESS_ENDED, WRITER_GONE, Known, interrupted_stop
 
 from .pipeline import Pipeline, count_rows
 from .settings import Settings
@@ -163,10 +163,11 @@ class CatchUp:
     # -- the end --------------------------------------------------------------------------------
 
     def _stop_for_the_dead(self, pipeline: Pipeline) -> None:
-        """Stop a run whose process is gone; the journal gets the stop document, too."""
-        stop = interrupted_stop(self._uid, PROCESS_ENDED, pipeline.num_events)
+        """Stop a run whose owner is gone; the journal gets the stop document, too."""
+        reason = WRITER_GONE if self._file.header.process_lives else PROCESS_ENDED
+        stop = interrupted_stop(self._uid, reason, pipeline.num_events)
         did = "bluesky-tiled-writer stored what was measured, and this stop document."
-        note = f"{PROCESS_ENDED} {did}"
+        note = f"{reason} {did}"
         self.interrupted = True
         for name, doc in ((NOTE, note), ("stop", stop)):
             with suppress(JournalError):  # a later attempt makes another one

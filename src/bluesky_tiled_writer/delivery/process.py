@@ -1,7 +1,8 @@
 """The run managers of this process: the only global state of the package.
 
 It answers which job has a run, sends what is left when the interpreter ends, and keeps a forked
-child from touching what belongs to its parent.
+child from touching what belongs to its parent. It remembers for the next writer how large the
+requests to a server may be.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
+
+from bluesky_tiled_writer.errors import NotCopyable
+from bluesky_tiled_writer.schema import RequestSize
 
 
 class Owner(Enum):
@@ -63,6 +67,7 @@ class _Process:
         self.managers: set[Manager] = set()
         self.opening: set[Hashable] = set()
         self.tried: dict[Path, tuple[object, float]] = {}
+        self.request_sizes: dict[str, RequestSize] = {}
 
 
 _process = _Process()
@@ -126,6 +131,20 @@ def forget_try(journal: Path) -> None:
     """Forget that a journal was tried: it is stored, or its writer was closed before."""
     with _process.lock:
         _process.tried.pop(journal, None)
+
+
+def request_size(server: str) -> RequestSize:
+    """Return what is known of the size of requests to a server, by the address of its API."""
+    with _process.lock:
+        return _process.request_sizes.setdefault(server, RequestSize())
+
+
+def refuse_to_copy(writer: object) -> NoReturn:
+    """Refuse to pickle or copy a writer: it has a thread, connections and locked files."""
+    raise NotCopyable(
+        f"A {type(writer).__name__} cannot be pickled, copied, or passed to another process.",
+        hint="Make a client and a TiledWriter in each process, and one for each RunEngine.",
+    )
 
 
 @atexit.register

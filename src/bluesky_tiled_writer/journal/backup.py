@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import threading
 from collections.abc import Iterable, MutableMapping
@@ -78,10 +79,16 @@ class Backup:
         if self._dictionary is not None:
             self._dictionary.setdefault(self._uid, []).extend(entries)
         if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             lines = "".join(json.dumps(entry) + "\n" for entry in entries)
-            with (self._directory / _file_name(self._uid)).open("a", encoding="utf-8") as file:
+            path = self._directory / _file_name(self._uid)
+            with open(path, "a", encoding="utf-8", opener=_open_private) as file:
                 file.write(lines)
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file; one that is created is private to the user, as journals are."""
+    return os.open(path, flags, 0o600)
 
 
 def _entry(name: str, doc: Any) -> dict[str, Any]:

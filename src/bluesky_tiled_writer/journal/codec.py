@@ -13,6 +13,7 @@ Some types become a plainer one of the same value:
 a member of an enum                       its value
 a subclass of dict, str, ndarray, ...     its base
 a pydantic model                          dict
+a path, a UserString                      str
 another mapping, sequence or set          dict, list, set; `bytearray` and `memoryview`, bytes
 an object with ``__array__``              array
 in events: numpy's float64, str_, bytes_  float, str, bytes
@@ -29,8 +30,10 @@ import datetime
 import enum
 import math
 import struct
+from collections import UserString
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, cast
 
 import msgpack
@@ -217,6 +220,8 @@ def _plainer(value: Any) -> Any:
         return value.value
     if isinstance(value, str):
         return str.__str__(value)
+    if isinstance(value, UserString | PurePath):  # the first is a sequence of its kind, for ever
+        return str(value)
     if isinstance(value, int):
         return int.__int__(value)
     if isinstance(value, float):

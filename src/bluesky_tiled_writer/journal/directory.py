@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,20 @@ class JournalDirectory:
     path : str or Path, optional
         Created when it is needed; by default in the user's state directory. Choose a local disk,
         since every document is written there before the call that brings it returns.
+
+    Attributes
+    ----------
+    path : Path or None
+        None if there is no default, because the user has no home directory.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self.path = default_path() if path is None else Path(path)
+        self.path: Path | None = None
+        with suppress(JournalError):  # `create` raises it, for each run, as if it were read-only
+            self.path = default_path() if path is None else Path(path)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.path)!r})"
+        return f"{type(self).__name__}({'' if self.path is None else repr(str(self.path))})"
 
     def create(self, uid: str, server: Any, options: dict[str, Any] | None = None) -> JournalFile:
         """Create the journal of a run.
@@ -76,7 +84,8 @@ class JournalDirectory:
         JournalError
             If the file cannot be created, written or locked.
         """
-        return JournalFile.create(self.path, Header(uid, server, options or {}))
+        path = default_path() if self.path is None else self.path
+        return JournalFile.create(path, Header(uid, server, options or {}))
 
     def orphans(self, is_wanted: Callable[[Header], bool]) -> list[JournalFile]:
         """Take over the journals whose owners are gone.
@@ -116,12 +125,24 @@ class JournalDirectory:
         return not self._paths()
 
     def _paths(self) -> list[Path]:
-        return sorted(self.path.glob(f"*{SUFFIX}"))
+        return [] if self.path is None else sorted(self.path.glob(f"*{SUFFIX}"))
 
 
 def default_path() -> Path:
-    """Return the default directory of journals."""
-    return platformdirs.user_state_path("bluesky-tiled-writer") / "journal"
+    """Return the default directory of journals.
+
+    Raises
+    ------
+    JournalError
+        If the user has no home directory.
+    """
+    try:
+        return platformdirs.user_state_path("bluesky-tiled-writer") / "journal"
+    except (RuntimeError, KeyError) as error:  # no HOME, and no entry for the user either
+        raise JournalError(
+            f"There is no directory for journals: {str(error).rstrip('.')}.",
+            hint="Give a journal_directory, or set HOME or XDG_STATE_HOME.",
+        ) from error
 
 
 def _adopt(path: Path, is_wanted: Callable[[Header], bool]) -> JournalFile | None:

@@ -13,6 +13,8 @@ inside a document are never mistaken for a frame, even if the document is anothe
 
 from __future__ import annotations
 
+import os
+import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,6 +70,19 @@ class Header:
     since: float = 0.0
     host: str = ""
     pid: int = 0
+
+    @property
+    def process_lives(self) -> bool:
+        """True if there is a process of its number; perhaps not that one any more."""
+        if self.host != socket.gethostname():
+            return False
+        if self.pid == os.getpid() or os.name == "nt":  # where `kill` would end it
+            return self.pid == os.getpid()
+        try:
+            os.kill(self.pid, 0)
+        except OSError as error:
+            return isinstance(error, PermissionError)
+        return True
 
     def encode(self, marker: bytes) -> bytes:
         """Return the bytes of both copies of the header.

@@ -10,6 +10,7 @@
     documents.py     copies of documents, and what counts as blank in them
 """
 
+from .documents import own_copy
 from .run_normalizer import RunNormalizer
 
-__all__ = ["RunNormalizer"]
+__all__ = ["RunNormalizer", "own_copy"]

@@ -44,7 +44,13 @@ from .steps import (
     UpdateMetadata,
 )
 from .stream import Stream
-from .synthetic_stop import DOCUMENTS_END, PROCESS_ENDED, interrupted_stop, is_made
+from .synthetic_stop import (
+    DOCUMENTS_END,
+    PROCESS_ENDED,
+    WRITER_GONE,
+    interrupted_stop,
+    is_made,
+)
 from .task_queue import (
     CloseRun,
     DeclareKeys,
@@ -61,6 +67,7 @@ __all__ = [
     "DOCUMENTS_END",
     "PROCESS_ENDED",
     "READY_BYTES",
+    "WRITER_GONE",
     "AppendRows",
     "Batch",
     "CheckHeld",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 PROCESS_ENDED = "The process that took this run ended before the run did."
+WRITER_GONE = "The writer that took this run was gone before the run ended."
 DOCUMENTS_END = "The documents of this run end before it was stopped."
 _MADE = "This stop document is of bluesky-tiled-writer."
 """End of the `reason`, by which they are recognized; runs in Tiled have it, so it must stay."""

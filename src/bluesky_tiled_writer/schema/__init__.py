@@ -26,7 +26,7 @@ from .arrow_file import column_groups, join_columns, read_arrow_file
 from .data_key import TEXT, DeclaredKey, Source, StorageForm
 from .field import Chunk, Field, Parsed
 from .json_values import NOTES_KEY, fields_of, to_json
-from .limits import ServerLimits, ragged_name
+from .limits import RequestSize, ServerLimits, ragged_name
 from .names import (
     MAX_COLUMNS,
     Names,
@@ -69,6 +69,7 @@ __all__ = [
     "NestedRow",
     "Parsed",
     "RaggedRows",
+    "RequestSize",
     "Row",
     "RowNumbers",
     "RowOrder",

@@ -9,7 +9,9 @@ import base64
 import datetime
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections import UserString
+from collections.abc import Mapping, Sequence, Set
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -27,9 +29,10 @@ NOTES_KEY = "_run_normalizer_notes"
 def to_json(value: Any, path: str = "") -> tuple[Any, list[str]]:
     """Return metadata as plain JSON values, and notes of what is not exact.
 
-    What JSON can hold stays exact: numpy scalars and arrays become numbers and lists, tuples
-    become lists. What it cannot hold (NaN, infinities, bytes, integers beyond 64 bit, keys that
-    are not text, values that contain themselves, other objects) takes its nearest readable form.
+    What JSON can hold stays exact: numpy scalars and arrays become numbers and lists, mappings and
+    sequences of any class dictionaries and lists, paths text. What it cannot hold (NaN, infinities,
+    bytes, integers beyond 64 bit, keys that are not text, values that contain themselves, other
+    objects) takes its nearest readable form.
 
     Parameters
     ----------
@@ -164,9 +167,13 @@ class _Conversion:
         if isinstance(value, datetime.date | datetime.time):
             self.notes.append(f"{path}: {value!r} is stored as text.")
             return value.isoformat()
-        if isinstance(value, set | frozenset):
+        if isinstance(value, UserString | PurePath):
+            return self._text(str(value), path)
+        if isinstance(value, Set):
             self.notes.append(f"{path}: a set is stored as a list.")
             return [self.plain(item, path) for item in sorted(value, key=safe_repr)]
+        if (items := _items(value)) is not None:
+            return self._container(items, path)
         if (columns := _columns(value)) is not None:
             return self._container(columns, path)
         if isinstance(value, np.ndarray):
@@ -203,6 +210,14 @@ def _columns(value: Any) -> Mapping[str, Any] | None:
     try:
         return fields_of(value)
     except Exception:  # any object may look like one
+        return None
+
+
+def _items(value: Any) -> list[Any] | None:
+    """Return the items of a deque, a range or another sequence; None for other values."""
+    try:
+        return list(value) if isinstance(value, Sequence) else None
+    except Exception:  # a class of another package
         return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 
@@ -14,15 +16,42 @@ def ragged_name(dtype: np.dtype) -> str:
     return "ragged u8" if dtype.str[1:] == "u8" else "ragged"
 
 
+class RequestSize:
+    """The size of requests that a server, or a proxy before it, takes, learned from refusals.
+
+    Attributes
+    ----------
+    most : int
+        Bytes of a request that was not refused for its size so far.
+    """
+
+    def __init__(self) -> None:
+        self.most = sys.maxsize
+
+    def refused(self, nbytes: int, *, final: bool) -> None:
+        """Learn that a request of this size is too large.
+
+        If it is `final`, because it cannot be made smaller, somebody will have to raise the limit:
+        then all is forgotten, and what it is afterwards is learned anew.
+        """
+        self.most = sys.maxsize if final else min(self.most, nbytes - 1)
+
+
 class ServerLimits:
     """Types that the databases behind one Tiled server cannot hold.
 
     Tiled does not say which database it keeps tables in, and a request that finds out costs time.
     So everything is offered at first; what the server refuses is remembered here, for all runs of
     a writer, and goes to array nodes or to text from then on.
+
+    Parameters
+    ----------
+    request_size : RequestSize, optional
+        What is known of the size of requests; all writers for a server share it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, request_size: RequestSize | None = None) -> None:
+        self.request_size = request_size or RequestSize()
         self._refused: set[str] = set()
 
     def has_column(self, dtype: np.dtype) -> bool:

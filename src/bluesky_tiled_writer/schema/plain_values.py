@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import UserString
 from decimal import Decimal
 from enum import Enum
 from numbers import Complex, Real
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from .ragged_rows import NestedRow
 
 
 def plain_scalar(value: Any) -> Any:
-    """Unwrap a scalar: numpy scalars, 0-d arrays, enums and subclasses of str become plain values.
+    """Unwrap a scalar: numpy scalars, 0-d arrays, enums, paths and subclasses of str become plain.
 
     A masked scalar becomes None. Other values are returned as they are, as are times of numpy,
     which would lose their unit.
@@ -29,7 +31,7 @@ def plain_scalar(value: Any) -> Any:
         value = np.ma.getdata(value)[()]
     if isinstance(value, np.generic) and value.dtype.kind not in "Mm":
         value = value.item()
-    if isinstance(value, str):
+    if isinstance(value, str | UserString | PurePath):
         return str(value)
     if isinstance(value, bytearray | memoryview):
         return bytes(value)

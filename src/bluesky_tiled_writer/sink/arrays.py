@@ -34,7 +34,7 @@ class ArrayNode(StoredNode):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._request_bytes = 4 * CHUNK_BYTES
+        self._request_bytes = min(4 * CHUNK_BYTES, self._limits.request_size.most)
         self._chunk_rows = 0
         self._row_bytes = 1
         self._rewriting: np.ndarray | None = None

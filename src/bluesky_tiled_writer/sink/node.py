@@ -262,6 +262,9 @@ class StoredNode:
         params: Mapping[str, Any] | None = None,
     ) -> bool:
         """Write rows; return False if these are too many for one request."""
+        size = self._limits.request_size
+        if rows > 1 and len(content) > size.most:
+            return False
         try:
             with self.noting_uncertainty():
                 self._requests.send(
@@ -273,8 +276,10 @@ class StoredNode:
                     params=params,
                 )
         except RequestRefused as error:
-            if error.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE and rows > 1:
-                return False
+            if error.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+                size.refused(len(content), final=rows == 1)
+                if rows > 1:
+                    return False
             raise
         self.rows += rows
         self._refusals = 0

@@ -42,7 +42,7 @@ class TableNode(StoredNode):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._request_bytes = REQUEST_BYTES
+        self._request_bytes = min(REQUEST_BYTES, self._limits.request_size.most)
         self._order: tuple[str, ...] = ()  # the columns that Tiled sorts the rows by
         # Rows found in Tiled that are still to be compared, in the columns that tell them apart.
         self._found: pa.Table | None = None

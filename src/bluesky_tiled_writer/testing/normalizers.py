@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from event_model import DocumentNames, schema_validators, unpack_event_page
 
 from bluesky_tiled_writer.errors import DocumentError
-from bluesky_tiled_writer.normalizer import RunNormalizer
+from bluesky_tiled_writer.normalizer import RunNormalizer, own_copy
 from bluesky_tiled_writer.run import RunSettings, RunWriter, TaskQueue
 from bluesky_tiled_writer.schema import NOTES_KEY, to_json
 
@@ -92,7 +91,7 @@ def check_normalizer(case: NormalizerCase, *, schemas: bool = False) -> list[tup
 
 def check_inputs_unchanged(case: NormalizerCase) -> list[tuple[str, Any]]:
     """Check that the documents that are given stay as they are, for other callbacks."""
-    given = copy.deepcopy(list(case.documents))
+    given = [(name, own_copy(doc)) for name, doc in case.documents]
     emitted = case.run()
     for (name, before), (_, after) in zip(given, case.documents, strict=True):
         if not same_documents(before, after):
