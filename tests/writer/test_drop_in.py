@@ -160,11 +160,11 @@ def patch_start(doc: Document) -> Document:
 
 
 def test_from_uri_takes_every_option_and_passes_on_the_rest(
-    http_server: str, tmp_path: Path
+    served_catalog: str, tmp_path: Path
 ) -> None:
-    everything = Everything(tmp_path)
+    everything = Everything(tmp_path)  # list columns too, which SQLite lacks and DuckDB has
     writer = TiledWriter.from_uri(
-        http_server, **everything.options, headers={"X-Who": "me"}, include_data_sources=True
+        served_catalog, **everything.options, headers={"X-Who": "me"}, include_data_sources=True
     )
     try:
         everything.assert_in_effect(writer, writer.client)
@@ -175,9 +175,9 @@ def test_from_uri_takes_every_option_and_passes_on_the_rest(
 
 
 def test_from_profile_takes_every_option_and_passes_on_the_rest(
-    http_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served_catalog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "profiles.yml").write_text(f"my-beamline:\n  uri: {http_server}\n")
+    (tmp_path / "profiles.yml").write_text(f"my-beamline:\n  uri: {served_catalog}\n")
     monkeypatch.setattr(tiled.profiles, "paths", [tmp_path])
     tiled.profiles.load_profiles.cache_clear()
     everything = Everything(tmp_path / "journals")
