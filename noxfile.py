@@ -64,6 +64,14 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Live a day at a beamline in an hour: tasks, visits, logins, restarts, readers."""
+    session.install("-e", ".[test]")
+    hangs = ["-o", "faulthandler_timeout=7200"]
+    session.run("pytest", *hangs, "tests/faults/test_soak.py", env={"SOAK": "3600"})
+
+
+@nox.session
 def tests_minimal(session: nox.Session) -> None:
     """Write and read runs without bluesky-tiled-plugins, and with a newer pandas.
 

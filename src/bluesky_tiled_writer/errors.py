@@ -272,7 +272,7 @@ class StorageUnsupported(RequestRefused):
 
 
 @contextmanager
-def mapped_errors(what: str, server: str = "") -> Iterator[None]:
+def mapped_errors(what: str, server: str = "", *, own_auth: bool = True) -> Iterator[None]:
     """Raise exceptions from requests to Tiled as errors of this package, which pass unchanged.
 
     Parameters
@@ -280,9 +280,10 @@ def mapped_errors(what: str, server: str = "") -> Iterator[None]:
     what : str
         The request, for the message, such as "the request for run 'x'".
     server : str, optional
-        Root of the API, if only requests to it are made here, by HTTP. Whatever else goes wrong is
-        then a matter of the login: the http client asks another server for tokens, or runs code
-        that a user wrote for it.
+        Root of the API, if all requests to Tiled are made by HTTP. Whatever goes wrong with one to
+        another server is then a matter of the login: that is where tokens come from.
+    own_auth : bool
+        True if other exceptions, too, come from the login then: from an `auth=` object.
 
     Raises
     ------
@@ -320,7 +321,7 @@ def mapped_errors(what: str, server: str = "") -> Iterator[None]:
             raise _login_not_tried(what, error) from error
         raise _unreachable(what, error) from error
     except Exception as error:
-        if server or _is_of_login(error):
+        if (server and own_auth) or _is_of_login(error):
             raise _login_not_tried(what, error) from error
         raise RequestRefused(f"Tiled failed on {what}: {type(error).__name__}: {error}") from error
 
@@ -382,7 +383,7 @@ _HINTS = {
 def _detail(response: httpx.Response) -> str:
     try:
         return str(json.loads(response.content)["detail"]) or response.reason_phrase
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RuntimeError):  # the last if it was not read
         return response.reason_phrase
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -115,7 +116,7 @@ class Opening:
                 f"The server {server.server} asks for a login.",
                 hint="`TiledWriter.client` logs in, or give an API key.",
             )
-        with mapped_errors(f"the request for {server}"):
+        with self._mapped_errors(server):
             return self.open(f"{server}{self.query}")
 
     def container(self, root: BaseClient) -> BaseClient:
@@ -129,7 +130,7 @@ class Opening:
         if not self.address.path:
             return root
         try:
-            with mapped_errors(f"the request for {self.address}"):
+            with self._mapped_errors(self.address):
                 client: BaseClient = from_context(
                     root.context,
                     root.structure_clients,
@@ -144,6 +145,10 @@ class Opening:
                 hint="Make it, or write to another one: until then, runs wait in their journals.",
             ) from error
         return client
+
+    def _mapped_errors(self, address: Address) -> AbstractContextManager[None]:
+        own_auth = self.options.get("auth") is not None
+        return mapped_errors(f"the request for {address}", address.server, own_auth=own_auth)
 
     def ask(self, timeout: float = ANSWER_TIMEOUT) -> Mapping[str, Any]:
         """Ask the server what it is; return its answer.
