@@ -41,6 +41,23 @@ with LocalServer() as server:
     print(server.uri, flush=True)
     sys.stdin.read()
 """
+SERVER_ON = """
+import sys, tempfile
+from contextlib import ExitStack
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from faults.tiled_process import TiledProcess
+from servers import PostgreSQL
+database, sql_uri = sys.argv[2], ""
+with ExitStack() as stack:
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    if database == "postgresql":
+        cluster = stack.enter_context(PostgreSQL(PostgreSQL.find_binaries()).running())
+        sql_uri = stack.enter_context(cluster.new_database())
+    server = stack.enter_context(TiledProcess(directory, directory, database, sql_uri))
+    print(server.uri, flush=True)
+    sys.stdin.read()
+"""
 PROXY = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -156,6 +173,13 @@ def server_for_readers() -> Iterator[str]:
     of an append fails, and at times the append never ends.
     """
     with other_process(SERVER_ON_SQLITE) as (_, uri):
+        yield uri
+
+
+@contextmanager
+def server_on(database: str) -> Iterator[str]:
+    """The URI of a server that keeps tables in duckdb, sqlite or postgresql (of its own)."""
+    with other_process(SERVER_ON, TESTS, database) as (_, uri):
         yield uri
 
 

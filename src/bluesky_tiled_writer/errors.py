@@ -243,6 +243,11 @@ class RequestRefused(StorageError):
         self.uncertain = not before and status != 404
 
     @property
+    def lacks_scope(self) -> bool:
+        """True if the login works, but not for this; Tiled answers 401 to keys without a scope."""
+        return self.status == 403 or (self.status == 401 and "scopes" in str(self))
+
+    @property
     def about_content(self) -> bool:
         """True if the server may have failed on the content of the request."""
         return self.retry is Retry.MAYBE and self.uncertain

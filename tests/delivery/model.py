@@ -50,6 +50,9 @@ class QuietServer:
     def answers(self, timeout: float) -> bool:
         return True
 
+    def rest(self) -> None:
+        pass
+
     def use_credentials_of(self, other: Any) -> None:
         pass
 

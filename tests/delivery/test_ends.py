@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bluesky import RunEngine
+from bluesky import plan_stubs as bps
 from documents import Pair, emit, scalar_run
+from ophyd.sim import det
 from tiled.client import from_uri
 from tiled.client.container import Container
 from tiled.server import SimpleTiledServer
@@ -25,7 +28,7 @@ from tiled.server.settings import get_settings
 from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.journal import JournalReader
 
-from .helpers import LONG_AGO, Line, column, is_stopped, refused_for_good, wait_until
+from .helpers import LONG_AGO, PATIENCE, Line, column, is_stopped, refused_for_good, wait_until
 
 # -- writers that are dropped ---------------------------------------------------------------------
 
@@ -222,3 +225,69 @@ say(writer.close())
     assert other.uid not in client
     assert list(journals.iterdir()) == []
     client.context.close()
+
+
+# -- writers that go out of use, and the promises they made ---------------------------------------
+
+
+def wait_until_down(writer: TiledWriter) -> None:
+    wait_until(lambda: writer.status.server_down)
+
+
+def test_a_run_that_waits_for_its_server_is_stored_though_its_writer_is_gone(
+    tiled_client: Container, journals: Path, line: Line
+) -> None:
+    run = scalar_run()
+    options: dict[str, Any] = {"journal_directory": journals, "flush_interval": 0.05}
+    with resource_warnings() as messages:
+        writer = TiledWriter(tiled_client, timeout=0, **options)
+        with line.cut():
+            emit(run.docs, writer)
+            wait_until_down(writer)
+            del writer
+            gc.collect()
+            # Another writer leaves it alone.
+            with TiledWriter(tiled_client, **options) as other:
+                assert other.recover(timeout=1.0) == []
+    assert messages == []
+    wait_until(lambda: threads() == [])
+    assert is_stopped(tiled_client, run.uid)
+    assert tiled_client[run.uid].metadata["stop"] == run.docs[-1][1]
+    assert column(tiled_client, run.uid) == [0, 1, 2]
+    wait_until(lambda: list(journals.iterdir()) == [])
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_run_whose_engine_lost_its_writer_is_stopped_when_the_writer_is_gone_and_not_before(
+    RE: RunEngine, tiled_client: Container, journals: Path, dropped: bool
+) -> None:
+    RE.dispatcher.unsubscribe_all()  # the writer of the fixture
+    options: dict[str, Any] = {"journal_directory": journals, "flush_interval": 0.05}
+    writer = TiledWriter(tiled_client, **options)
+    token = RE.subscribe(writer)
+
+    def plan() -> Iterator[Any]:
+        yield from bps.open_run()
+        for point in range(4):
+            if point == 2:
+                RE.unsubscribe(token)
+            yield from bps.trigger_and_read([det])
+        yield from bps.close_run()
+
+    (uid,) = RE(plan())
+    with TiledWriter(tiled_client, **options) as other:
+        # It may go on: a pause may last for hours.
+        assert other.recover(timeout=PATIENCE) == []
+        wait_until(lambda: column(tiled_client, uid, "seq_num") == [1, 2])
+        assert not is_stopped(tiled_client, uid)
+        assert writer.status.runs == 1
+        if dropped:
+            with resource_warnings():
+                del writer
+        else:
+            writer.close()
+        wait_until(lambda: other.recover(timeout=PATIENCE) or is_stopped(tiled_client, uid))
+    stop = tiled_client[uid].metadata["stop"]
+    assert (stop["exit_status"], stop["num_events"]) == ("fail", {"primary": 2})
+    assert column(tiled_client, uid, "seq_num") == [1, 2]
+    wait_until(lambda: list(journals.iterdir()) == [])

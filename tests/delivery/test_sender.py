@@ -510,3 +510,36 @@ def test_functions_go_together_and_their_error_comes_when_all_have_ended(server:
     assert sender.wait(lambda: job.finished and sender._thread is None, 5.0)
     assert job.events == ["raised"]
     assert run_concurrently == [True] * 3
+
+
+def test_functions_that_call_others_together_do_not_wait_for_a_thread_that_is_not_there(
+    server: Server,
+) -> None:
+    sender = Sender(server.healthy, 0.01, connections=2)
+    called: list[int] = []
+
+    def outer(number: int) -> Callable[[], None]:
+        inner = [lambda i=i: called.append(10 * number + i) for i in range(3)]  # type: ignore[misc]
+        return lambda: sender.run_concurrently(inner)
+
+    class Job(ScriptedJob):
+        def advance(self, rows: bool) -> None:
+            sender.run_concurrently([outer(number) for number in range(5)])
+            self.finished = True
+
+    job = Job()
+    sender.add(job)
+    assert sender.wait(lambda: job.finished and sender._thread is None, 5.0)
+    assert sorted(called) == [10 * number + i for number in range(5) for i in range(3)]
+
+
+def test_no_function_is_called_after_an_error(server: Server) -> None:
+    sender = Sender(server.healthy, 0.01, connections=1)
+    called: list[int] = []
+
+    def fail() -> None:
+        raise ServerUnreachable("gone")
+
+    with pytest.raises(ServerUnreachable):
+        sender.run_concurrently([lambda: called.append(1), fail, lambda: called.append(2)])
+    assert called == [1]

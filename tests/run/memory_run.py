@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,14 @@ from bluesky_tiled_writer.run import (
 )
 
 NodePath = tuple[str, ...]
+
+
+def take_out(queue: TaskQueue) -> Iterator[Task]:
+    """Yield the tasks in order; each is done when the next one is asked for."""
+    while tasks := queue.first(1):
+        for number, task in tasks.items():
+            yield task
+            queue.done(number)
 
 
 class MemoryRun:
@@ -66,9 +74,8 @@ class MemoryRun:
         """Do all tasks; return them."""
         self.queue.gather()
         done = []
-        while (task := self.queue.head()) is not None:
+        for task in take_out(self.queue):
             self._do(task)
-            self.queue.done(task)
             done.append(task)
         return done
 

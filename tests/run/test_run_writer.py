@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from documents import EPOCH, RunBuilder, data_key, scalar_run
-from memory_run import MemoryRun
+from memory_run import MemoryRun, take_out
 
 from bluesky_tiled_writer.consolidators import PathMap
 from bluesky_tiled_writer.errors import InvalidDocument, TiledWriterError, UnknownReference
@@ -136,15 +136,15 @@ def test_specs_tags_and_notes_are_consumed() -> None:
     writer = RunWriter(queue, RunSettings())
     writer.notes.append("of the delivery")
     writer("start", {"uid": "run", "time": 0.0, "tiled_specs": ["Own"], "tiled_access_tags": ["a"]})
-    task = queue.head()
+    tasks = take_out(queue)
+    task = next(tasks)
     assert isinstance(task, ExecuteStep)
     assert isinstance(step := task.step, CreateRun)
     assert step.specs == [("Own", None), ("BlueskyRun", "3.0")]
     assert step.access_tags == ["a"]
     assert step.metadata == {"start": {"uid": "run", "time": 0.0}}
     writer("stop", {"uid": "stop", NOTES_KEY: ["of the normalizer"]})
-    queue.done(task)
-    finish = queue.head()
+    finish = next(tasks)
     assert isinstance(finish, FinishRun)
     assert finish.stop == {"uid": "stop"}
     assert finish.notes == ["of the normalizer", "of the delivery"]
@@ -222,7 +222,7 @@ def test_specs_that_tiled_would_refuse_are_left_out(
     queue = TaskQueue()
     writer = RunWriter(queue, RunSettings())
     writer("start", {"uid": "run", "time": 0.0, "tiled_specs": value})
-    assert queue.head().step.specs == [*specs, ("BlueskyRun", "3.0")]  # type: ignore[union-attr]
+    assert next(take_out(queue)).step.specs == [*specs, ("BlueskyRun", "3.0")]  # type: ignore[union-attr]
     for words in left_out:
         assert any("start.tiled_specs" in note and words in note for note in writer.notes)
     assert bool(writer.notes) == bool(left_out)
@@ -247,7 +247,7 @@ def test_access_tags_that_tiled_would_refuse_are_left_out(
     queue = TaskQueue()
     writer = RunWriter(queue, RunSettings())
     writer("start", {"uid": "run", "time": 0.0, "tiled_access_tags": value})
-    assert queue.head().step.access_tags == tags  # type: ignore[union-attr]
+    assert next(take_out(queue)).step.access_tags == tags  # type: ignore[union-attr]
     for words in left_out:
         assert any("start.tiled_access_tags" in n and words in n for n in writer.notes)
     assert bool(writer.notes) == bool(left_out)

@@ -150,12 +150,16 @@ def test_a_plan_that_is_dropped_changes_nothing() -> None:
     assert [step.start for step in stream.plan(rows).steps] == [2, 2]
 
 
-def test_a_plan_names_nodes_that_it_may_have_created_and_another_plan_may_not_need() -> None:
+def test_a_plan_knows_which_nodes_of_a_failed_one_it_does_not_have_in_that_form() -> None:
     stream = new_stream(X, IMAGE)
-    plan = stream.plan(batch(0, x=[1.0], image=[[1.0, 2.0]]))
-    assert {node.name for node in stream.uncommitted(plan)} == {"image", "internal"}
-    stream.commit(plan)
-    assert stream.uncommitted(stream.plan(batch(1, x=[1.0], image=[[1.0, 2.0]]))) == []
+    rows = batch(0, x=[1.0], image=[[1.0, 2.0]])
+    failed = stream.plan(rows)
+    assert stream.left_behind(failed.forms, stream.plan(rows)) == []
+    ragged = stream.plan(batch(0, x=[1.0], image=[[1.0, 2.0, 3.0]]))
+    assert [node.name for node in stream.left_behind(failed.forms, ragged)] == ["image"]
+    stream.commit(ragged)
+    widened = stream.plan(batch(1, x=["text"], image=[[1.0, 2.0]]))
+    assert stream.left_behind(failed.forms, widened) == []  # a rebuild is for those
 
 
 def test_only_the_first_rows_of_a_node_carry_its_metadata() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from memory_run import take_out
 
 from bluesky_tiled_writer.run import (
     CloseRun,
@@ -50,7 +51,7 @@ def event(number: int, **data: Any) -> dict[str, Any]:
 def kinds(queue: TaskQueue) -> list[str]:
     """Take all tasks out, in words: rows by their number, keys by their name."""
     found = []
-    while (task := queue.head()) is not None:
+    for task in take_out(queue):
         match task:
             case StoreRows():
                 found.append(f"{len(task.batch)} of {task.stream.name}")
@@ -58,7 +59,6 @@ def kinds(queue: TaskQueue) -> list[str]:
                 found.append(f"expect {task.declared.key}")
             case _:
                 found.append(type(task).__name__)
-        queue.done(task)
     return found
 
 
@@ -123,24 +123,29 @@ def test_bytes_are_the_same_in_a_buffer_and_in_tasks() -> None:
     buffer.event(event(5, x=1.0, files=np.zeros(100)))
     more = queue.nbytes - waiting
     assert more == buffer.nbytes > 800
-    queue.done(queue.head())  # type: ignore[arg-type]  # the four rows without files
+    queue.done(min(queue.first(1)))  # the four rows without files
     assert more + 800 < queue.nbytes < waiting + more
     queue.gather()
     kinds(queue)
     assert (queue.nbytes, queue.rows) == (0, 0)
 
 
-def test_a_task_stays_the_first_until_it_is_done() -> None:
+def test_a_task_stays_until_it_is_done_and_others_may_be_done_before() -> None:
     queue = new_queue()
-    first, second = CloseRun("first"), CloseRun("second")
-    queue.add(first)
-    queue.add(second)
-    queue.done(second)  # it is not the first
-    assert queue.head() is first
-    assert queue.head() is first
+    tasks = [CloseRun("first"), CloseRun("second"), CloseRun("third")]
+    for task in tasks:
+        queue.add(task)
+    first, second, third = queue.first(5)
+    assert list(queue.first(2).values()) == tasks[:2]
+    queue.done(second)
+    assert list(queue.first(5)) == [first, third]
+    assert (queue.passed, first in queue, second in queue) == (first, True, False)
     queue.done(first)
     queue.done(first)
-    assert queue.head() is second
+    assert (queue.passed, len(queue)) == (third, 1)
+    queue.done(third)
+    queue.add(tasks[0])
+    assert list(queue.first(5)) == [queue.passed] == [third + 1]
 
 
 def test_tasks_may_be_forgotten_alone_or_with_the_streams() -> None:
@@ -170,14 +175,12 @@ def test_two_threads_lose_no_row_and_keep_the_order(batch_size: int) -> None:
     ended = threading.Event()
     tasks: list[Any] = []
 
-    def take_out() -> None:
+    def take_all() -> None:
         while not ended.is_set() or queue.waiting:
             queue.gather()
-            while (task := queue.head()) is not None:
-                tasks.append(task)
-                queue.done(task)
+            tasks.extend(take_out(queue))
 
-    thread = threading.Thread(target=take_out)
+    thread = threading.Thread(target=take_all)
     thread.start()
     buffer = writer.buffer("d")
     assert buffer is not None

@@ -47,3 +47,24 @@ def test_the_byte_order_of_a_type_is_no_matter():
     limits = ServerLimits()
     limits.learn("u8")
     assert not limits.has_column(np.dtype(">u8"))
+
+
+@pytest.mark.parametrize(
+    ("database", "concurrently"),
+    [("", False), ("duckdb", False), ("sqlite", False), ("postgresql", True)],
+)
+def test_writes_go_together_only_on_a_database_that_is_known_to_take_them(database, concurrently):
+    limits = ServerLimits()
+    limits.database = database
+    assert limits.writes_concurrently is concurrently
+
+
+def test_limits_of_a_stream_change_only_when_they_are_brought_up_to_date():
+    shared, own = ServerLimits(), ServerLimits()
+    shared.learn("lists")
+    shared.database = "sqlite"
+    own.take_over(shared)
+    shared.learn("NUL")
+    assert (own.has_lists, own.has_nul, own.database) == (False, True, "sqlite")
+    own.learn("order")
+    assert shared.has_order

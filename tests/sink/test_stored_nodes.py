@@ -16,7 +16,12 @@ from tiled.client import from_uri
 from tiled.client.container import Container
 from tree import read_arrow
 
-from bluesky_tiled_writer.errors import OutOfStep
+from bluesky_tiled_writer.errors import (
+    OutOfStep,
+    RequestRefused,
+    ServerUnreachable,
+    StorageUnsupported,
+)
 from bluesky_tiled_writer.run import (
     AppendRows,
     CheckNodes,
@@ -25,8 +30,10 @@ from bluesky_tiled_writer.run import (
     Discard,
     Expected,
     ExtendArray,
+    ExtendRagged,
     Node,
 )
+from bluesky_tiled_writer.schema import RaggedRows
 from bluesky_tiled_writer.sink import Connection, TiledSink
 
 
@@ -175,3 +182,27 @@ def test_discarded_nodes_are_gone(http_client: Container, stream: tuple[TiledSin
     sink.execute(step)
     sink.execute(Discard([step.node]))
     assert "internal" not in http_client[uid]["primary"]
+
+
+# -- what a database cannot hold ------------------------------------------------------------------
+
+
+def test_a_limit_that_one_node_has_met_is_the_reason_for_all_others(
+    stream: tuple[TiledSink, str],
+) -> None:
+    """They may have been planned before the first one met it; SQLite has no ragged nodes."""
+    sink, uid = stream
+
+    def append(name: str) -> type[Exception]:
+        rows = RaggedRows([np.array([1.0, 2.0])], np.dtype("<f8"), (None,))
+        while True:
+            try:
+                sink.execute(ExtendRagged(Node(uid, "primary", name), 0, rows))
+            except ServerUnreachable:  # after an error the server closes the connection
+                continue
+            except RequestRefused as error:
+                return type(error)
+
+    assert [append("a") for _ in range(3)] == [RequestRefused, RequestRefused, StorageUnsupported]
+    assert append("b") is StorageUnsupported
+    assert append("b") is RequestRefused  # a plan that knows it would not have the node

@@ -15,6 +15,7 @@
     Status         status.py         the status of a writer
     Settings       settings.py       the settings of a writer, as one object
     Sender         sender.py         the thread: when to send, and what a failure means
+    Workers        workers.py        calls functions at the same time
     ServerAccess   access.py         whether anything can be sent to the server
     Attempts       attempts.py       how often a failure is tried again
     Breaker        breaker.py        when a server in trouble is asked again

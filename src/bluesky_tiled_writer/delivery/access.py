@@ -76,6 +76,10 @@ class ServerAccess:
         """Return True if it answers neither a request, for some seconds, nor a question."""
         return self._server.unanswered > patience and not self._server.answers(SHORT_ANSWER)
 
+    def rest(self) -> None:
+        """Close what is connected to the server: perhaps nothing will be sent any more."""
+        self._server.rest()
+
     def use_login_of(self, other: ServerAccess) -> None:
         """Go on with the login of another writer, if the server does not take that of this one."""
         if self.trouble is Trouble.LOGIN:

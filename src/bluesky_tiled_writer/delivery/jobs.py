@@ -10,7 +10,7 @@ from bluesky_tiled_writer.run import Sink
 from bluesky_tiled_writer.schema import ServerLimits
 
 RunConcurrently = Callable[[Sequence[Callable[[], None]]], None]
-"""Calls functions, perhaps at the same time; raises one of their errors when all have returned."""
+"""Calls functions, perhaps at the same time, until one fails; its error is raised at the end."""
 
 
 def run_sequentially(functions: Sequence[Callable[[], None]]) -> None:
@@ -65,6 +65,10 @@ class Server(Protocol):
     @property
     def unanswered(self) -> float:
         """Seconds for which the oldest request has had no answer."""
+        ...
+
+    def rest(self) -> None:
+        """Close what is connected: perhaps nothing will be sent any more."""
         ...
 
     def use_credentials_of(self, other: Any) -> None:

@@ -255,6 +255,7 @@ class RunManager:
                 if job.is_orphan and job.life.error is None and job.copies.journal is not None:
                     process.forget_try(job.copies.journal.path)  # others may go on with it
                 job.release()
+            self._sender.access.rest()
         process.unregister(self)
         return done
 
@@ -267,6 +268,7 @@ class RunManager:
         lost = [job.uid for job in jobs if job.waiting and not job.life.has_stop]
         for job in jobs:
             job.abandon()
+        self._sender.rest_when_done()
         if lost:
             warnings.warn(
                 f"A TiledWriter was dropped with rows of open runs: {', '.join(lost)}. Call"

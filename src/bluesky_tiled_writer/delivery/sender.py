@@ -11,16 +11,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bluesky_tiled_writer.errors import (
     OutOfStep,
     RunComplete,
     StorageError,
-    StorageUnsupported,
     TooEarly,
 )
 
@@ -29,6 +26,7 @@ from .attempts import Attempts
 from .breaker import Trouble
 from .jobs import Job, Server
 from .settings import CONNECTIONS
+from .workers import Workers
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -92,7 +90,6 @@ class Sender:
     ) -> None:
         self.last_error: Exception | None = None
         self._interval = flush_interval
-        self._connections = connections
         self._exit_timeout = exit_timeout
         self._clock = clock
         self.access = ServerAccess(server, clock)
@@ -101,9 +98,9 @@ class Sender:
         self._entries: dict[int, _Entry] = {}
         self._calls: list[tuple[float, Callable[[], object]]] = []
         self._thread: threading.Thread | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._woken = False
-        self._closing = False
+        self._workers = Workers(connections)
+        self.run_concurrently = self._workers.run
+        self._woken = self._closing = self._rests = False
         self._pid = os.getpid()
 
     # -- for other threads ----------------------------------------------------------------------
@@ -209,6 +206,14 @@ class Sender:
         thread.join(max(0.0, timeout))
         return not thread.is_alive()
 
+    def rest_when_done(self) -> None:
+        """Close what is connected to the server as soon as there is nothing to do."""
+        with self._condition:
+            self._rests = True
+            if self._thread is not None:
+                return
+        self.access.rest()
+
     def finish(self) -> None:
         """Send what waits, as far as that can be done in time, because the interpreter ends."""
         deadline = time.monotonic() + self._exit_timeout
@@ -230,14 +235,15 @@ class Sender:
             delay = self.turn()
             with self._condition:
                 if self._closing or not (self._entries or self._calls):
-                    pool, self._pool, self._thread = self._pool, None, None
+                    end_workers, self._thread = self._workers.release(), None
                     self._condition.notify_all()
                     break
                 if not self._woken:
                     self._condition.wait(delay)
                 self._woken = False
-        if pool is not None:
-            pool.shutdown()
+        end_workers()
+        if self._rests:
+            self.access.rest()
 
     def turn(self) -> float | None:
         """Do what is due.
@@ -365,21 +371,3 @@ class Sender:
     def _try_again(self, entry: _Entry, at_least: float = 0.0) -> None:
         entry.urgent = entry.rows_urgent = True
         entry.not_before = self._clock() + entry.attempts.pause(at_least)
-
-    def run_concurrently(self, functions: Sequence[Callable[[], None]]) -> None:
-        """Call functions at the same time; raise one of their errors when all have returned."""
-        futures = []
-        if len(functions) > 1 and self._connections > 1:
-            if self._pool is None:
-                name = "bluesky-tiled-writer"
-                self._pool = ThreadPoolExecutor(self._connections, thread_name_prefix=name)
-            # At the end of the interpreter, pools take nothing any more.
-            with suppress(RuntimeError):
-                futures = [self._pool.submit(function) for function in functions]
-        if not futures:
-            for function in functions:
-                function()
-        errors = [error for future in futures if (error := future.exception()) is not None]
-        # An error that cannot be worked around comes before one that can.
-        for error in sorted(errors, key=lambda error: isinstance(error, StorageUnsupported)):
-            raise error

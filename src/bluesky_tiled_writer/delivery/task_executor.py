@@ -1,10 +1,12 @@
-"""Executes the tasks of a run, one after the other: rows to steps, steps to the sink."""
+"""Executes the tasks of a run, its streams side by side: rows to steps, steps to the sink."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 from bluesky_tiled_writer.errors import StorageUnsupported
 from bluesky_tiled_writer.journal import DocumentCopies
@@ -14,6 +16,7 @@ from bluesky_tiled_writer.run import (
     CheckNodes,
     CloseNode,
     CloseRun,
+    CreateStream,
     DeclareKeys,
     Discard,
     ExecuteStep,
@@ -22,7 +25,8 @@ from bluesky_tiled_writer.run import (
     ExtendRagged,
     ExternalKey,
     FinishRun,
-    Node,
+    Forms,
+    Plan,
     Rechunk,
     RegisterDatum,
     Sink,
@@ -37,8 +41,7 @@ from bluesky_tiled_writer.schema import to_json
 
 from .jobs import RunConcurrently, run_sequentially
 
-IN_DATABASE = (AppendRows, ExtendRagged)
-"""Steps whose rows Tiled keeps in a database."""
+NumberedTask = tuple[int, Task]
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Progress:
     Parameters
     ----------
     rows, tasks : int
-        Rows stored, and tasks executed.
+        Rows stored, and tasks executed before the first one that is left.
     detours : int
         How often rows had to be stored in another form, because Tiled refused the first.
     closed : bool
@@ -62,10 +65,11 @@ class Progress:
 
 
 class TaskExecutor:
-    """Executes the tasks of one run, in the thread that calls it.
+    """Executes the tasks of one run, in the thread that calls it and those that help it.
 
-    A task that fails stays the first one, and is executed again: the sink knows, or asks Tiled,
-    what was stored of it.
+    The tasks of a stream follow each other; those of different streams are executed at the same
+    time. A task that fails stays in the queue with those that follow it in its stream, and is
+    executed again: the sink knows, or asks Tiled, what was stored of it.
 
     Parameters
     ----------
@@ -76,7 +80,7 @@ class TaskExecutor:
     on_stored : callable
         Called when the stop document is stored.
     run_concurrently : callable, optional
-        Calls functions that write to different nodes.
+        Calls functions that write to different nodes, and may use it themselves.
     copies : DocumentCopies, optional
         The copies of the documents outside of Tiled. They are flushed to disk before anything is
         sent, so that whatever Tiled holds can be sent again.
@@ -96,7 +100,8 @@ class TaskExecutor:
         self._on_stored = on_stored
         self._run_concurrently = run_concurrently
         self._copies = copies or DocumentCopies("")
-        self._to_discard: list[Node] = []  # before anything else is stored
+        self._lock = threading.Lock()  # guards the progress, which several streams make
+        self._attempted: dict[str, Forms] = {}  # by stream: nodes that a failed plan may have made
         self._closed_nodes: set[tuple[str, ...]] = set()
 
     def deliver(self, rows: bool = True) -> None:
@@ -114,15 +119,21 @@ class TaskExecutor:
         """
         count = self._queue.gather() if rows else len(self._queue)
         self._copies.sync()
-        for _ in range(count):
-            if (task := self._queue.head()) is None:
-                break
-            self._execute(task)
-            self._queue.done(task)
-            self.progress.tasks += 1
+        try:
+            for lanes in side_by_side(self._queue.first(count)):
+                self._run_concurrently([partial(self._execute_in_order, lane) for lane in lanes])
+        finally:
+            self.progress.tasks = self._queue.passed
         if rows:
-            for stream in self._queue.streams:
-                self._register([key for key in stream.external if key.pending])
+            streams = self._queue.streams
+            self._register([key for stream in streams for key in stream.external if key.pending])
+
+    def _execute_in_order(self, lane: Sequence[NumberedTask]) -> None:
+        for number, task in lane:
+            if number not in self._queue:  # the caller dropped what waits
+                return
+            self._execute(task)
+            self._queue.done(number)
 
     def _execute(self, task: Task) -> None:
         match task:
@@ -146,53 +157,38 @@ class TaskExecutor:
     def _store(self, task: StoreRows, *, last: bool) -> None:
         stream = task.stream
         while True:
-            self._discard()
             plan = stream.plan(task.batch, last=last)
+            self._discard_leftovers(stream, plan)
             try:
                 if plan.rebuild is not None:
                     self._sink.execute(plan.rebuild)
                     if not stream.commit_rebuild(plan):
                         continue
-                self._run_concurrently(self._lanes(plan.steps))
+                for lanes in lanes_of(plan.steps):
+                    self._run_concurrently([partial(self._execute_steps, lane) for lane in lanes])
             except StorageUnsupported:
                 # The server limits have learned of it: the next plan avoids it.
-                self.progress.detours += 1
-                self._to_discard += stream.uncommitted(plan)
+                with self._lock:
+                    self.progress.detours += 1
                 continue
             break
+        del self._attempted[stream.name]
         stream.commit(plan)
-        self.progress.rows += len(task.batch)
+        with self._lock:
+            self.progress.rows += len(task.batch)
 
-    def _discard(self) -> None:
-        """Delete what a plan left behind that was given up; if that fails, it is still to do."""
-        if self._to_discard:
-            self._sink.execute(Discard(self._to_discard))
-            self._to_discard = []
+    def _discard_leftovers(self, stream: Stream, plan: Plan) -> None:
+        """Delete nodes that a failed plan may have made in a form that this one does not have.
 
-    def _lanes(
-        self, steps: Sequence[AppendRows | ExtendArray | ExtendRagged]
-    ) -> list[Callable[[], None]]:
-        """Return functions that may run concurrently: steps on one node keep their order.
-
-        Tables and ragged nodes are in one database, and are written one by one: on DuckDB all
-        requests to a server share a connection, and so get into each other's transactions.
+        Limits may have been learned since, by this stream or by another one.
         """
-        database = [step for step in steps if isinstance(step, IN_DATABASE)]
-        # Tables first: a server that fails on them, too, must not be taken for one that cannot
-        # hold ragged nodes.
-        database.sort(key=lambda step: isinstance(step, ExtendRagged))
-        lanes: dict[str, list[Step]] = {"": [*database]} if database else {}
+        if nodes := stream.left_behind(self._attempted.get(stream.name, {}), plan):
+            self._sink.execute(Discard(nodes))
+        self._attempted[stream.name] = plan.forms
+
+    def _execute_steps(self, steps: Sequence[Step]) -> None:
         for step in steps:
-            if not isinstance(step, IN_DATABASE):
-                lanes.setdefault(step.node.name, []).append(step)
-        return [self._lane(lane) for lane in lanes.values()]
-
-    def _lane(self, steps: Sequence[Step]) -> Callable[[], None]:
-        def execute() -> None:
-            for step in steps:
-                self._sink.execute(step)
-
-        return execute
+            self._sink.execute(step)
 
     # -- files ----------------------------------------------------------------------------------
 
@@ -203,8 +199,8 @@ class TaskExecutor:
         key.stream_datum(task.resource, task.datum)
 
     def _register(self, keys: Sequence[ExternalKey]) -> None:
-        """RegisterDatum all files and rows of external keys that wait."""
-        self._run_concurrently([lambda key=key: self._register_key(key) for key in keys])  # type: ignore[misc]
+        """Register all files and rows of external keys that wait."""
+        self._run_concurrently([partial(self._register_key, key) for key in keys])
 
     def _register_key(self, key: ExternalKey) -> None:
         while steps := key.steps():
@@ -220,22 +216,17 @@ class TaskExecutor:
 
     def _finish(self, task: FinishRun) -> None:
         streams = self._queue.streams
-        for stream in streams:
-            self._store(StoreRows(stream, Batch([])), last=True)
-        self._register([key for stream in streams for key in stream.external])
-        for stream in streams:
-            for key in stream.external:
-                for correct in (key.count_step, key.type_step):
-                    if (step := correct()) is not None:
-                        self._sink.execute(step)
-                if values := key.new_metadata():
-                    update = UpdateMetadata(task.run, stream.name, values, key.node.name)
-                    self._sink.execute(update)
+        left = [StoreRows(stream, Batch([])) for stream in streams]
+        self._run_concurrently([partial(self._store, rows, last=True) for rows in left])
+        keys = [key for stream in streams for key in stream.external]
+        self._register(keys)
+        self._run_concurrently([partial(self._describe, key) for key in keys])
         expected = [item for stream in streams for item in stream.expected]
         check = CheckNodes(task.run, self._copies.can_repeat, expected)
         self._sink.execute(check)
         if self._copies.journaled:  # in case that the process ends meanwhile
-            self._sink.execute(Rechunk(task.run))
+            rechunks = [Rechunk(item.node) for item in expected if item.columns is None]
+            self._run_concurrently([partial(self._sink.execute, step) for step in rechunks])
             self._sink.execute(check)
         notes = list(task.notes)
         for stream in streams:
@@ -245,6 +236,15 @@ class TaskExecutor:
             values["notes"], _ = to_json(list(dict.fromkeys(notes)))
         self._sink.execute(UpdateMetadata(task.run, None, values))
         self._on_stored()
+
+    def _describe(self, key: ExternalKey) -> None:
+        """Store what only became known of the files of a key after they were registered."""
+        for correct in (key.count_step, key.type_step):
+            if (step := correct()) is not None:
+                self._sink.execute(step)
+        if values := key.new_metadata():
+            node = key.node
+            self._sink.execute(UpdateMetadata(node.run, node.stream, values, node.name))
 
     def _close(self, task: CloseRun) -> None:
         streams = self._queue.streams
@@ -264,3 +264,43 @@ class TaskExecutor:
     def _close_node(self, path: tuple[str, ...]) -> None:
         self._sink.execute(CloseNode(path))
         self._closed_nodes.add(path)
+
+
+def side_by_side(tasks: Mapping[int, Task]) -> Iterator[list[list[NumberedTask]]]:
+    """Yield lanes that may be executed at the same time; those yielded next come after them.
+
+    The tasks of a stream are one lane, in their order. A task of the whole run is alone.
+    """
+    for is_alone, group in groupby(tasks.items(), lambda item: _stream_of(item[1]) is None):
+        if is_alone:
+            yield from ([[item]] for item in group)
+            continue
+        lanes: dict[str | None, list[NumberedTask]] = {}
+        for number, task in group:
+            lanes.setdefault(_stream_of(task), []).append((number, task))
+        yield list(lanes.values())
+
+
+def _stream_of(task: Task) -> str | None:
+    match task:
+        case ExecuteStep(CreateStream(name=name)) | ExecuteStep(UpdateMetadata(stream=name)):
+            return name
+        case DeclareKeys() | ExpectKey() | StoreRows() | RegisterDatum():
+            return task.stream.name
+    return None
+
+
+def lanes_of(
+    steps: Sequence[AppendRows | ExtendArray | ExtendRagged],
+) -> Iterator[list[list[Step]]]:
+    """Yield lanes of steps that may be executed at the same time, one for each node.
+
+    Ragged nodes come after the others: a server that fails on tables, too, must not be taken for
+    one that cannot hold ragged nodes.
+    """
+    for is_ragged in (False, True):
+        lanes: dict[str, list[Step]] = {}
+        for step in steps:
+            if isinstance(step, ExtendRagged) is is_ragged:
+                lanes.setdefault(step.node.name, []).append(step)
+        yield list(lanes.values())

@@ -43,7 +43,7 @@ from .steps import (
     UpdateAsset,
     UpdateMetadata,
 )
-from .stream import Stream
+from .stream import Forms, Plan, Stream
 from .synthetic_stop import (
     DOCUMENTS_END,
     PROCESS_ENDED,
@@ -87,8 +87,10 @@ __all__ = [
     "ExtendRagged",
     "ExternalKey",
     "FinishRun",
+    "Forms",
     "Known",
     "Node",
+    "Plan",
     "Rebuild",
     "Rechunk",
     "RegisterAsset",

@@ -216,12 +216,12 @@ class CheckNodes:
 
 @dataclass(frozen=True)
 class Rechunk:
-    """Write arrays anew that got many small chunks, since rows came slowly.
+    """Write an array anew that got many small chunks, since rows came slowly.
 
-    Between the deletion of an array and its last row, only memory and the journal hold it.
+    Between its deletion and its last row, only memory and the journal hold it.
     """
 
-    run: str
+    node: Node
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,9 @@ from .verbatim import VerbatimValues
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
+Forms: TypeAlias = Mapping[str, Any]
+"""By name of a node, what is equal as long as the node need not be written anew."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -53,7 +56,7 @@ class Plan:
     deviations: Deviations
     parsed: Mapping[AnyField, Parsed]
     layout: Mapping[str, Sequence[AnyField]]
-    signatures: Mapping[str, Any]
+    forms: Forms
     order: RowOrder
 
 
@@ -100,6 +103,7 @@ class Stream:
 
     def expect(self, new: Sequence[DeclaredKey]) -> None:
         """Add fields for keys whose values come with the events from here on."""
+        self._fields.refresh_limits()
         self._fields.add(new, born=self.stored)
 
     def plan(self, batch: Batch, *, last: bool = False) -> Plan:
@@ -118,6 +122,7 @@ class Stream:
             For `commit`, once its steps were executed. A plan may be dropped and made anew: what
             was learned of the values while planning stays true.
         """
+        self._fields.refresh_limits()
         deviations, start = Deviations(), self.stored
         parsed, chunks = self._encode(batch, deviations, last)
         late = self._verbatim.add_fields(deviations, start)
@@ -128,13 +133,11 @@ class Stream:
         layout = self._fields.layout(order)
         for numbers in self._fields.row_numbers:
             parsed[numbers] = chunks[numbers] = numbers.batch(start, len(batch))
-        signatures = {
-            name: [(f.name, f.signature) for f in fields] for name, fields in layout.items()
-        }
+        forms = {name: [(f.name, f.signature) for f in fields] for name, fields in layout.items()}
         outdated = [
             name
             for name, form in self._signatures.items()
-            if signatures.get(name) != form or name in late
+            if forms.get(name) != form or name in late
         ]
         rebuilt = [
             name
@@ -167,7 +170,7 @@ class Stream:
             deviations=deviations,
             parsed=parsed,
             layout=layout,
-            signatures=signatures,
+            forms=forms,
             order=order,
         )
 
@@ -218,7 +221,7 @@ class Stream:
             key, so that the batch needs another plan.
         """
         for name in list(self._signatures):
-            if plan.signatures.get(name) != self._signatures[name]:
+            if plan.forms.get(name) != self._signatures[name]:
                 del self._signatures[name]
         for name in plan.rebuilt:
             self._settle_in(plan, name)
@@ -240,13 +243,17 @@ class Stream:
                 self._settle_in(plan, name)
 
     def _settle_in(self, plan: Plan, name: str) -> None:
-        self._signatures[name] = plan.signatures[name]
+        self._signatures[name] = plan.forms[name]
         for field in plan.layout[name]:
             field.stored_in = name
 
-    def uncommitted(self, plan: Plan) -> list[Node]:
-        """Return nodes that the steps of a plan may have created, and another plan may not need."""
-        return [self._node(name) for name in plan.layout if name not in self._signatures]
+    def left_behind(self, attempted: Forms, plan: Plan) -> list[Node]:
+        """Return nodes that an earlier plan may have made in a form that this one does not have."""
+        return [
+            self._node(name)
+            for name, form in attempted.items()
+            if name not in self._signatures and plan.forms.get(name) != form
+        ]
 
     def notes(self) -> list[str]:
         """Return what was not stored as it came, in words, once all rows are stored."""

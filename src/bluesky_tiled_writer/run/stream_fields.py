@@ -15,6 +15,7 @@ from bluesky_tiled_writer.schema import (
     Names,
     RowNumbers,
     RowOrder,
+    ServerLimits,
     Source,
     StorageForm,
     dimension_names,
@@ -60,11 +61,14 @@ class StreamFields:
         self.notes: list[str] = []
         self._stream = stream
         self._settings = settings
+        # Other streams may learn of limits while this one plans, but a plan is for one set of them.
+        self._limits = ServerLimits()
+        self.refresh_limits()
         self._names = Names()
         self._dims: dict[tuple[int, int], str] = {}
         self._row_numbers: dict[str, RowNumbers] = {}  # by the table that has them
         self.fixed = [
-            Field(source, declared, name=name, node=name, limits=settings.limits)
+            Field(source, declared, name=name, node=name, limits=self._limits)
             for source, declared, name in (
                 (Source.SEQ_NUM, _SEQ_NUM, "seq_num"),
                 (Source.TIME, _TIME, "time"),
@@ -80,6 +84,10 @@ class StreamFields:
         yield from self._data
         yield from self._stamps
         yield from self.verbatim
+
+    def refresh_limits(self) -> None:
+        """Take note of what the server refused until now, before a plan."""
+        self._limits.take_over(self._settings.limits)
 
     @property
     def verbatim(self) -> Iterator[Field]:
@@ -122,7 +130,7 @@ class StreamFields:
             DeclaredKey(key, False, TEXT, (), {}),
             name=free or name,
             node=self._names.node(free or name),
-            limits=self._settings.limits,
+            limits=self._limits,
             is_column=free is not None,
         )
         where = field.name if free else field.node
@@ -165,7 +173,7 @@ class StreamFields:
             # Where no node can hold the values, they are text in a column.
             name=column or self._names.substitute(name),
             node=node,
-            limits=self._settings.limits,
+            limits=self._limits,
             is_column=column is not None,
             max_list=self._settings.max_array_size,
             born=born,

@@ -7,9 +7,9 @@ the sender takes them out, through `TaskExecutor`. Neither waits for the other.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 from bluesky_tiled_writer.schema import DeclaredKey
@@ -94,7 +94,8 @@ class TaskQueue:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self._tasks: deque[Task] = deque()
+        self._tasks: dict[int, Task] = {}  # by number, in order
+        self._added = 0
         self._streams: list[tuple[Stream, EventBuffer]] = []
         self._task_bytes = 0  # of the rows in tasks
 
@@ -103,7 +104,11 @@ class TaskQueue:
     def add(self, task: Task) -> None:
         """Add a task behind the others."""
         with self.lock:
-            self._tasks.append(task)
+            self._append(task)
+
+    def _append(self, task: Task) -> None:
+        self._tasks[self._added] = task
+        self._added += 1
 
     def open(self, stream: Stream, buffer: EventBuffer) -> None:
         """Make tasks of the rows in an event buffer from now on."""
@@ -134,25 +139,33 @@ class TaskQueue:
         for part in buffer.take():
             if isinstance(part, Batch):
                 self._task_bytes += part.nbytes
-                self._tasks.append(StoreRows(stream, part))
+                self._append(StoreRows(stream, part))
             else:
-                self._tasks.append(ExpectKey(stream, part))
+                self._append(ExpectKey(stream, part))
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def head(self) -> Task | None:
-        """Return the first task, which stays until it is done; None if there is no task."""
+    def first(self, count: int) -> dict[int, Task]:
+        """Return the first tasks by their numbers; each stays until it is done."""
         with self.lock:
-            return self._tasks[0] if self._tasks else None
+            return dict(islice(self._tasks.items(), count))
 
-    def done(self, task: Task) -> None:
-        """Remove the first task, if it is this one."""
+    def __contains__(self, number: int) -> bool:
+        """Return True if a task is still to be done: not if it was forgotten meanwhile."""
+        return number in self._tasks
+
+    def done(self, number: int) -> None:
+        """Remove a task, if it is still there."""
         with self.lock:
-            if self._tasks and self._tasks[0] is task:
-                self._tasks.popleft()
-                if isinstance(task, StoreRows):
-                    self._task_bytes -= task.batch.nbytes
+            if isinstance(task := self._tasks.pop(number, None), StoreRows):
+                self._task_bytes -= task.batch.nbytes
+
+    @property
+    def passed(self) -> int:
+        """The number of the first task that is left: all before it are done."""
+        with self.lock:
+            return next(iter(self._tasks), self._added)
 
     def clear(self) -> None:
         """Forget all tasks and streams; rows that come in are no longer noticed."""
@@ -181,8 +194,9 @@ class TaskQueue:
     def rows(self) -> int:
         """Rows that are not stored yet, in tasks and in event buffers."""
         with self.lock:
-            tasks = sum(len(task.batch) for task in self._tasks if isinstance(task, StoreRows))
-            return tasks + sum(buffer.pending for _, buffer in self._streams)
+            tasks = self._tasks.values()
+            in_tasks = sum(len(task.batch) for task in tasks if isinstance(task, StoreRows))
+            return in_tasks + sum(buffer.pending for _, buffer in self._streams)
 
     @property
     def nbytes(self) -> int:

@@ -48,11 +48,44 @@ class ServerLimits:
     ----------
     request_size : RequestSize, optional
         What is known of the size of requests; all writers for a server share it.
+
+    Attributes
+    ----------
+    database : str
+        What it keeps tables in: the scheme of the URI that the answer to the creation of a table
+        has. Empty as long as there was none.
     """
 
     def __init__(self, request_size: RequestSize | None = None) -> None:
         self.request_size = request_size or RequestSize()
+        self.database = ""
         self._refused: set[str] = set()
+
+    @property
+    def writes_concurrently(self) -> bool:
+        """True if the database is known to take several writes at the same time.
+
+        On DuckDB all requests share a connection, and get into each other's transactions. SQLite
+        refuses an append while another one is under way.
+        """
+        return self.database == "postgresql"
+
+    @property
+    def loses_rows(self) -> bool:
+        """True if the database may lose rows of appends that were answered with success.
+
+        On DuckDB a read that fails undoes the append that is in the same transaction.
+        """
+        return self.database == "duckdb"
+
+    def take_over(self, other: ServerLimits) -> None:
+        """Know all that another object knows."""
+        self.database = other.database
+        self._refused |= other._refused.copy()
+
+    def knows(self, what: str) -> bool:
+        """Return True if that was refused."""
+        return what in self._refused
 
     def has_column(self, dtype: np.dtype) -> bool:
         """Return False if columns of this type were refused."""

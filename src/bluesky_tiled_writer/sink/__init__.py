@@ -13,6 +13,7 @@ only after a request that failed and may have taken effect.
     arrays.py       ArrayNode: blocks at an offset; small chunks are rewritten before the stop
     ragged.py       RaggedNode: rows at the end
     files.py        FilesNode: registered on the files of detectors
+    items.py        what requests and answers say of a node
     metadata.py     MetadataUpdates: changes to the metadata of any node
     held.py         rows_held: what a run holds that Tiled had before
     sort_stored.py  sort_stored: gives the tables of stored runs an order

@@ -14,7 +14,8 @@ from tiled.structures.core import StructureFamily
 from bluesky_tiled_writer.errors import RequestRefused
 from bluesky_tiled_writer.run import ExtendArray
 
-from .node import StoredNode, data_source, structure_of
+from .items import data_source, structure_of
+from .node import StoredNode
 
 OCTET_STREAM = "application/octet-stream"
 

@@ -174,6 +174,16 @@ class Connection:
         if other._context is not None and other.address.server == self.address.server:
             self._context = other._context
 
+    def rest(self) -> None:
+        """Close what is connected, if the client was opened here; the next request connects anew.
+
+        Programs that make a writer for each task would wait for the garbage collector otherwise:
+        in `tiled.client` objects refer to each other in circles.
+        """
+        if self._opening is None or self._context is None or self._context.cache is not None:
+            return  # it is the user's, or has a cache that would be closed, too
+        self._context.http_client._transport.close()
+
     # -- what is known of the server ------------------------------------------------------------
 
     @property
@@ -194,7 +204,7 @@ class Connection:
     def unanswered(self) -> float:
         """Seconds since the oldest of those requests was sent that have no answer yet."""
         times = list(self._unanswered.values())
-        return time.monotonic() - min(times) if times else 0.0
+        return time.monotonic() - min(times) if times and not self.in_process else 0.0
 
     @contextmanager
     def unanswered_request(self) -> Iterator[None]:

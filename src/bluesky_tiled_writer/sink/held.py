@@ -10,7 +10,7 @@ from tiled.structures.core import StructureFamily
 from bluesky_tiled_writer.run import Node
 from bluesky_tiled_writer.schema import ServerLimits
 
-from .node import structure_of
+from .items import structure_of
 from .requests import Requests
 from .tables import TableNode, telling_columns
 

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 import httpx
 import pyarrow as pa
-from tiled.structures.core import StructureFamily
 
 from bluesky_tiled_writer.errors import (
     OutOfStep,
@@ -21,6 +20,7 @@ from bluesky_tiled_writer.run import Expected, Node
 from bluesky_tiled_writer.schema import ServerLimits
 
 from .address import NodePath
+from .items import has_structure
 from .requests import Requests
 
 REFUSALS = 3
@@ -64,6 +64,7 @@ class StoredNode:
         self._form: Any = None  # what all of its rows have in common
         self._lost = ""  # why its rows were deleted, which only a new sink can send again
         self._refusals = 0
+        self._told: set[str] = set()  # limits for which rows were to be stored in another form
         self._requests = requests
         self._limits = limits
 
@@ -319,17 +320,22 @@ class StoredNode:
         error : RequestRefused
             The refusal.
         *limits : str
-            Possible reasons, see `ServerLimits`; the first one that is new is taken for it.
+            Possible reasons, see `ServerLimits`; the first one that is new is taken for it. One
+            that another node has learned since the rows were planned is the reason without further
+            attempts.
 
         Raises
         ------
         StorageUnsupported
-            If a limit was learned.
+            If the rows have to be stored in another form.
         """
         if not error.about_content or not limits:
             return
         self._refusals += 1
-        if self._refusals >= REFUSALS and any(map(self._limits.learn, limits)):
+        if self._refusals >= REFUSALS:
+            any(map(self._limits.learn, limits))
+        if news := set(filter(self._limits.knows, limits)) - self._told:
+            self._told |= news
             self._refusals = 0
             raise StorageUnsupported(str(error), status=error.status) from error
 
@@ -367,33 +373,3 @@ class StoredNode:
             f"{self._name} {what}.",
             hint="Without a journal it cannot be stored again: the rows stay as Tiled has them.",
         )
-
-
-def data_source(
-    family: StructureFamily,
-    structure: Mapping[str, Any],
-    mimetype: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return what a request that creates a node says of data that Tiled will keep."""
-    source = {
-        "structure_family": family,
-        "structure": structure,
-        "id": None,
-        "mimetype": mimetype,
-        "parameters": dict(parameters or {}),
-        "properties": {},
-        "assets": [],
-        "management": "writable",
-    }
-    return {"structure_family": family, "data_sources": [source]}
-
-
-def has_structure(item: Mapping[str, Any]) -> bool:
-    """Return False for a node without a form: Tiled left it behind when it failed to create it."""
-    return bool(item["attributes"].get("data_sources"))
-
-
-def structure_of(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the structure in what the server says of a node."""
-    return dict(item["attributes"]["structure"])

@@ -14,7 +14,8 @@ from bluesky_tiled_writer.run import ExtendRagged
 from bluesky_tiled_writer.schema import RaggedRows, Row, in_columns, ragged_name, ragged_row
 
 from .arrays import data_type
-from .node import StoredNode, data_source, structure_of
+from .items import data_source, structure_of
+from .node import StoredNode
 
 ZIP = "application/zip"
 

@@ -14,9 +14,9 @@ from bluesky_tiled_writer.run import Node
 from bluesky_tiled_writer.schema import BY_SEQ_NUM, BY_TIME_AND_SEQ_NUM, ServerLimits
 
 from .connection import Connection
-from .node import has_structure, structure_of
+from .items import has_structure, structure_of
 from .requests import Requests
-from .tables import TableNode, keeps_order, order_of
+from .tables import KEEP_ORDER, TableNode, database_of, order_of
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def sort_stored(client: BaseClient, run: str) -> Iterator[SortedTable]:
 
 def _sort(requests: Requests, node: Node, item: Mapping[str, Any]) -> SortedTable:
     path = "/".join(node.path)
-    if (found := order_of(item)) or keeps_order(item["attributes"]):
+    if (found := order_of(item)) or database_of(item["attributes"]) in KEEP_ORDER:
         return SortedTable(path, found, changed=False)
     limits = ServerLimits()
     table = TableNode(requests, node, limits)

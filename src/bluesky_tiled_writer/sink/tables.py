@@ -25,9 +25,13 @@ from bluesky_tiled_writer.schema import (
     supersedes,
 )
 
-from .node import StoredNode, data_source, structure_of
+from .items import data_source, structure_of
+from .node import StoredNode
 
 SQL_TABLE_MIME_TYPE = "application/x-tiled-sql-table"
+
+KEEP_ORDER = ("duckdb", "sqlite")
+"""Databases that return rows as they came, without being asked."""
 
 REQUEST_BYTES = 32 * 2**20
 """Bytes of rows in one request, at most."""
@@ -70,7 +74,8 @@ class TableNode(StoredNode):
         try:
             if (answer := self.create(source, schema)) is not None:
                 self._order = order
-                if not parameters and not keeps_order(answer.json()):
+                self._limits.database = database_of(answer.json())
+                if not parameters and self._limits.database not in KEEP_ORDER:
                     self._limits.learn("order")
         except RequestRefused as error:
             suspects = ["u8"] if pa.uint64() in schema.types else []
@@ -83,7 +88,7 @@ class TableNode(StoredNode):
         """Ask Tiled to sort the rows by other columns, before rows come that need it."""
         item = self._item()["attributes"]
         if not self._requests.sorts_rows:
-            if not keeps_order(item):
+            if database_of(item) not in KEEP_ORDER:
                 self._limits.learn("order")
             self._order = order
             return
@@ -93,7 +98,7 @@ class TableNode(StoredNode):
         try:
             self._requests.send("PUT", "data_source", self.path, json_body=body)
         except RequestRefused as error:
-            if error.retry is not Retry.NEVER:
+            if error.retry is not Retry.NEVER and not error.lacks_scope:
                 raise
             self._limits.learn("order")  # without the right to register, for example
         self._order = order
@@ -183,10 +188,10 @@ class TableNode(StoredNode):
         return read_arrow_file(answer.read())
 
 
-def keeps_order(item: Mapping[str, Any]) -> bool:
-    """Return True if the database of a new table returns rows as they came, without being asked."""
+def database_of(item: Mapping[str, Any]) -> str:
+    """Return what Tiled keeps a new table in, as the answer to its creation says."""
     assets = [asset for source in item["data_sources"] for asset in source["assets"]]
-    return all(urlsplit(asset["data_uri"]).scheme in ("duckdb", "sqlite") for asset in assets)
+    return next((urlsplit(asset["data_uri"]).scheme for asset in assets), "")
 
 
 def order_parameters(order: tuple[str, ...]) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
@@ -65,7 +67,8 @@ Family = TypeVar("Family", bound=StoredNode)
 class TiledSink:
     """Executes steps below a container of a Tiled server.
 
-    Steps on different nodes may be executed at the same time.
+    Steps on different nodes may be executed at the same time. Those that write to the database
+    behind the tables wait for each other here, unless it is known to take several writes at a time.
 
     Parameters
     ----------
@@ -90,17 +93,20 @@ class TiledSink:
         self._salvaged: dict[NodePath, Content] = {}
         self._adopted: dict[str, Mapping[str, Any]] = {}  # runs that were there: their metadata
         self._last_adoption = self._last_check = 0.0  # on the monotonic clock
+        self._database = threading.RLock()  # held by the one that writes there
         self.limits = limits or ServerLimits()
 
     def execute(self, step: Step) -> None:
         """Execute one step; see `run.Sink`."""
         match step:
             case AppendRows():
-                self._node(step.node, TableNode).append(step)
+                with self._turn():
+                    self._node(step.node, TableNode).append(step)
             case ExtendArray():
                 self._node(step.node, ArrayNode).append(step)
             case ExtendRagged():
-                self._node(step.node, RaggedNode).append(step)
+                with self._turn():
+                    self._node(step.node, RaggedNode).append(step)
             case RegisterAsset():
                 self._node(step.node, FilesNode).register(step)
             case UpdateAsset():
@@ -116,19 +122,30 @@ class TiledSink:
             case UpdateMetadata():
                 self._update_metadata(step)
             case Rebuild():
-                self._rebuild(step)
+                with self._turn():
+                    self._rebuild(step)
             case Discard():
-                self._discard(step.nodes)
+                with self._turn():
+                    self._discard(step.nodes)
             case CheckHeld():
                 self._check_held(step)
             case CheckNodes():
                 self._check_nodes(step)
             case Rechunk():
-                for node in list(self._nodes.values()):
-                    if isinstance(node, ArrayNode):
-                        node.rechunk()
+                if isinstance(node := self._nodes.get(step.node.path), ArrayNode):
+                    node.rechunk()
             case CloseNode():
                 self._requests.send("DELETE", "stream/close", step.path)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for others that write to the database, where that is needed."""
+        if not self.limits.writes_concurrently:
+            with self._database:
+                if not self.limits.writes_concurrently:  # which the one before may have learned
+                    yield
+                    return
+        yield
 
     # -- runs and streams -----------------------------------------------------------------------
 
@@ -272,20 +289,25 @@ class TiledSink:
         for expected in step.expected:
             self._node_of(expected).check_sent(expected, again=step.again)
         last_uncertain = self._last_uncertain()
-        if last_uncertain <= self._last_check:
-            return
-        if (left := last_uncertain + self._grace - time.monotonic()) > 0:
-            raise TooEarly("An unanswered request may still take effect.", retry_after=left)
-        self._metadata.check()
+        if last_uncertain > self._last_check:
+            if (left := last_uncertain + self._grace - time.monotonic()) > 0:
+                raise TooEarly("An unanswered request may still take effect.", retry_after=left)
+            self._metadata.check()
+            self._check(self._nodes.values(), again=step.again)
+            self._last_check = self._last_uncertain()
+        elif self.limits.loses_rows and not self._requests.connection.in_process:
+            tables = [node for node in self._nodes.values() if isinstance(node, TableNode)]
+            self._check(tables, again=step.again)
+
+    def _check(self, nodes: Iterable[StoredNode], *, again: bool) -> None:
         wrong = []
-        for node in self._nodes.values():
+        for node in nodes:
             try:
-                node.check(again=step.again)
+                node.check(again=again)
             except OutOfStep as error:  # check them all: each OutOfStep sends the whole run again
                 wrong.append(error)
         if wrong:
             raise wrong[0]
-        self._last_check = self._last_uncertain()
 
     def _last_uncertain(self) -> float:
         nodes = [node.last_uncertain for node in self._nodes.values()]

@@ -255,7 +255,8 @@ class MemorySink:
     def _append(self, step: AppendRows | ExtendArray | ExtendRagged) -> None:
         new, path = MemoryNode.of(step), step.node.path
         for limit in needed_limits(new):
-            if limit in self.server.unsupported and self.limits.learn(limit):
+            if limit in self.server.unsupported:
+                self.limits.learn(limit)
                 raise StorageUnsupported(f"The database cannot hold {limit!r} ({'/'.join(path)}).")
         there = self.server.nodes.get(path)
         if there is not None and there.form != new.form:
