@@ -50,6 +50,24 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def programs(session: nox.Session) -> None:
+    """Use the writer in IPython, Jupyter, queueserver and blueapi, while Tiled is down.
+
+    blueapi, which pins many versions, has an environment of its own.
+    """
+    session.install("-e", ".[test-minimal,programs]")
+    blueapi = Path(session.create_tmp()).resolve() / "blueapi"
+    python = Path(session.bin) / "python"
+    session.run(
+        "uv", "venv", "--clear", f"--python={python}", str(blueapi), external=True, silent=True
+    )
+    install = ["uv", "pip", "install", "--quiet", f"--python={blueapi / 'bin' / 'python'}"]
+    session.run(*install, "-e", ".", "blueapi==1.21.1", "ophyd", external=True)
+    paths = session.posargs or ["tests/programs"]
+    session.run("pytest", *WORKERS, *paths, env={"BLUEAPI": str(blueapi / "bin" / "blueapi")})
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Try every fault at every request, and a hundred kills; ``tests`` has a selection."""
     session.install("-e", ".[test]")
