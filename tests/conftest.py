@@ -24,7 +24,9 @@ from tiled.client import from_context, from_uri
 from tiled.client.container import Container
 from tiled.client.context import Context
 
+from bluesky_tiled_writer.delivery import catch_up
 from bluesky_tiled_writer.local_server import LocalServer
+from bluesky_tiled_writer.sink import ownership
 
 THREADS_OF_OTHERS = {
     "AnyIO worker thread": "pool of Starlette, which ends with its event loop",
@@ -63,6 +65,14 @@ RequestLog = Callable[[Container], AbstractContextManager[list[tuple[str, str]]]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+@pytest.fixture(autouse=True)
+def runs_are_taken_over_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests not wait for processes that there are not."""
+    monkeypatch.setattr(ownership, "PATIENCE", 0.3)
+    monkeypatch.setattr(ownership, "GRACE", 0.1)
+    monkeypatch.setattr(catch_up, "RESUMED_WITHIN", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@
            |-- OutOfStep            a node holds other rows than were sent: begin again
            |   `-- DocumentsIncomplete  Tiled holds rows that the documents of the run lack so far
            |-- TooEarly             an unanswered request may still take effect: ask again later
+           |-- WrittenElsewhere     another process writes this run: wait for it
            |-- NotStored            not stored in time, or too much waits to be stored
            |-- ServerUnreachable    no answer
            |-- ContainerMissing     there is no container yet that could get the runs
@@ -34,7 +35,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import httpx
@@ -104,10 +105,13 @@ class Retry(Enum):
     """The server asks to be left alone for a while."""
 
     WHEN_LOGIN_WORKS = "when the login works"
-    """The server takes no request with these credentials. They may come to work, or be replaced."""
+    """The server refuses these credentials. They may come to work, or be replaced."""
 
     WHEN_ALLOWED = "when it is allowed"
     """This run may not be written there now: for want of a permission, or of the container."""
+
+    WHEN_FREE = "when it is free"
+    """Another process writes this run, or may do so."""
 
     MAYBE = "maybe"
     """The server is in trouble, or this very request causes it; try again a few times."""
@@ -161,6 +165,17 @@ class TooEarly(StorageError):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class WrittenElsewhere(StorageError):
+    """Another process has made this run in Tiled, and may write it; it does if it `answered`."""
+
+    retry = Retry.WHEN_FREE
+
+    def __init__(self, message: str, *, hint: str, retry_after: float, answered: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+        self.answered = answered
 
 
 class NotStored(StorageError):
@@ -256,17 +271,10 @@ class RequestRefused(StorageError):
 class LoginRefused(RequestRefused):
     """The login does not work: it was refused, has expired, or could not be tried."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str = "Log in again, or give the client an API key.",
-        status: int | None = 401,
-        retry_after: float = 0.0,
-    ) -> None:
-        super().__init__(message, hint=hint, status=status, retry_after=retry_after)
-        self.retry = Retry.WHEN_LOGIN_WORKS
-        self.uncertain = False
+    def __init__(self, message: str, *, status: int | None = 401, **more: Any) -> None:
+        more = {"hint": "Log in again, or give the client an API key."} | more
+        super().__init__(message, status=status, **more)
+        self.retry, self.uncertain = Retry.WHEN_LOGIN_WORKS, False
 
 
 class StorageUnsupported(RequestRefused):
@@ -285,8 +293,7 @@ def mapped_errors(what: str, server: str = "", *, own_auth: bool = True) -> Iter
     what : str
         The request, for the message, such as "the request for run 'x'".
     server : str, optional
-        Root of the API, if all requests to Tiled are made by HTTP. Whatever goes wrong with one to
-        another server is then a matter of the login: that is where tokens come from.
+        Root of the API, if it is reached by HTTP. What goes wrong elsewhere is about the login.
     own_auth : bool
         True if other exceptions, too, come from the login then: from an `auth=` object.
 
@@ -294,9 +301,7 @@ def mapped_errors(what: str, server: str = "", *, own_auth: bool = True) -> Iter
     ------
     RequestRefused
         If the server answered with an error. Without a status for anything else that was raised:
-        an app in this process lets its own exceptions through.
-    LoginRefused
-        If the login does not work, or could not be tried.
+        an app in this process lets its own exceptions through. `LoginRefused` for logins.
     ServerUnreachable
         If there was no answer.
     """
@@ -334,18 +339,14 @@ def mapped_errors(what: str, server: str = "", *, own_auth: bool = True) -> Iter
 def _unreachable(what: str, error: httpx.HTTPError) -> ServerUnreachable:
     import httpx
 
-    broken_off = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+    broken = isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError))
     # With these no part of the request has left this machine.
     never_sent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
     return ServerUnreachable(
         f"No answer from Tiled to {what}: {type(error).__name__} {error}.",
         hint="Is the server up, and its address right?",
         uncertain=not isinstance(error, never_sent),
-        retry=(
-            Retry.UNLESS_SERVER_IS_AWAY
-            if isinstance(error, broken_off)
-            else Retry.WHEN_SERVER_IS_BACK
-        ),
+        retry=Retry.UNLESS_SERVER_IS_AWAY if broken else Retry.WHEN_SERVER_IS_BACK,
     )
 
 
@@ -361,17 +362,15 @@ def _is_for(request: httpx.Request | None, server: str) -> bool:
 
 def _is_of_login(error: Exception) -> bool:
     """Return True for what `tiled.client` raises about logins."""
-    from tiled.client.auth import CannotRefreshAuthentication
-    from tiled.client.context import CannotPrompt, PasswordRejected
+    from tiled.client import auth, context
 
-    return isinstance(error, CannotRefreshAuthentication | CannotPrompt | PasswordRejected)
+    login = (auth.CannotRefreshAuthentication, context.CannotPrompt, context.PasswordRejected)
+    return isinstance(error, login)
 
 
 def _login_not_tried(what: str, error: Exception) -> LoginRefused:
-    text = " ".join(str(error).split())
-    return LoginRefused(
-        f"There is no login for {what}: {type(error).__name__}: {text}", status=None
-    )
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return LoginRefused(f"There is no login for {what}: {text}", status=None)
 
 
 _HINTS = {

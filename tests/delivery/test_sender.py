@@ -22,6 +22,7 @@ from bluesky_tiled_writer.errors import (
     ServerUnreachable,
     StorageError,
     TooEarly,
+    WrittenElsewhere,
 )
 
 from .model import QuietServer
@@ -373,6 +374,24 @@ def test_a_job_that_is_too_early_is_asked_again_as_often_as_it_takes(
     assert job.events == []
     assert len(job.advanced) > MAX_DELAYS + 5
     assert sender.last_error is None
+
+
+def test_a_run_that_another_process_writes_waits_as_long_as_that_does_and_alone(
+    sender: Sender, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = WrittenElsewhere("Another one.", hint="", retry_after=6.0, answered=True)
+    job, other = ScriptedJob(*[elsewhere] * (MAX_DELAYS + 5)), ScriptedJob()
+    for each in (job, other):
+        sender.add(each)
+        sender.wake(each)
+    turn_for(sender, clock, 5.9)
+    assert len(job.advanced) == 1
+    assert job.obstacle is elsewhere
+    assert len(other.advanced) > 1
+    turn_for(sender, clock, 6.0 * (MAX_DELAYS + 5))
+    assert job.events == []
+    assert job.obstacle is None
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == ["Run a has to wait"]
 
 
 def test_what_never_gets_through_is_given_up_in_the_end(sender: Sender, clock: Clock) -> None:

@@ -19,6 +19,7 @@ from bluesky_tiled_writer.errors import (
     StorageError,
     StorageUnsupported,
     TooEarly,
+    WrittenElsewhere,
     mapped_errors,
 )
 
@@ -63,6 +64,9 @@ def test_the_status_of_a_refusal_says_whether_to_try_again(
 def test_errors_without_a_status_say_whether_to_try_again() -> None:
     assert ServerUnreachable("away").retry is Retry.WHEN_SERVER_IS_BACK
     assert TooEarly("wait", retry_after=2.0).retry is Retry.LATER
+    elsewhere = WrittenElsewhere("wait", hint="", retry_after=2.0, answered=False)
+    assert elsewhere.retry is Retry.WHEN_FREE
+    assert elsewhere.retry_after == 2.0
     for error_class in (StorageError, RunExists, RunComplete, OutOfStep, DocumentsIncomplete):
         assert error_class("no").retry is Retry.NEVER
         assert not error_class("no").uncertain

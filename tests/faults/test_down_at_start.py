@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import socket
 import time
@@ -21,7 +20,10 @@ from tree import read_arrow, stream_of
 from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.errors import ServerUnreachable, StorageError
 
+from .conftest import OPENED_IN_VAIN
 from .tiled_process import KEY, TiledProcess
+
+pytestmark = OPENED_IN_VAIN
 
 SOON = 5.0
 """s: the constructors return within two seconds; machines are busy."""
@@ -126,9 +128,6 @@ def test_a_container_may_be_made_later(server: TiledProcess, tmp_path: Path) -> 
         assert_stored(server, run, "visit A", "today")
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-)
 @pytest.mark.parametrize("key", ["wrong", ""])
 def test_a_key_that_is_refused_is_a_login_that_waits(
     server: TiledProcess, tmp_path: Path, key: str
@@ -147,7 +146,6 @@ def test_a_key_that_is_refused_is_a_login_that_waits(
         second.recover(timeout=PATIENCE)
         second.client.context.close()
     assert_stored(server, run)
-    gc.collect()  # what `from_uri` opened in vain, and does not close
 
 
 def test_what_answers_is_no_tiled_server(server: TiledProcess, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +19,11 @@ from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.errors import LoginRefused, NotStored, StorageError
 
 from . import LONG
+from .conftest import OPENED_IN_VAIN
 from .tiled_process import KEY, TiledProcess
 from .tokens import OwnTokenAuth, TokenAuth, TokenServer
+
+pytestmark = OPENED_IN_VAIN
 
 HARDLY = 3.0
 """s: for a whole run whose `stop` does not wait; machines are busy."""
@@ -305,9 +307,6 @@ def test_without_a_journal_the_caller_is_told_why(multi_user: TiledProcess, alic
     client.context.close()
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-)
 def test_a_login_that_nobody_can_give_here_waits(multi_user: TiledProcess, tmp_path: Path) -> None:
     """There is no terminal to ask for a password, and no key."""
     with TiledWriter.from_uri(multi_user.url, journal_directory=tmp_path / "j") as writer:
@@ -318,4 +317,3 @@ def test_a_login_that_nobody_can_give_here_waits(multi_user: TiledProcess, tmp_p
             _ = writer.client
         assert not writer.close()
     assert len(list((tmp_path / "j").iterdir())) == 1
-    gc.collect()

@@ -22,8 +22,11 @@ from tree import read_arrow, stream_of
 
 from bluesky_tiled_writer import TiledWriter
 
+from .conftest import OPENED_IN_VAIN
 from .tiled_process import KEY, TiledProcess
 from .tokens import TokenAuth, TokenServer
+
+pytestmark = OPENED_IN_VAIN
 
 SECONDS = float(os.environ.get("SOAK", "15"))
 """s: how long it lasts; ``nox -s soak`` takes an hour."""
@@ -134,9 +137,6 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_each_row_of_a_day_is_there_once(
     RE: RunEngine,
@@ -193,8 +193,6 @@ def test_each_row_of_a_day_is_there_once(
             assert run.metadata["stop"]["exit_status"] == "success"
             table = read_arrow(stream_of(client[visit], uid)["internal"])
             assert table["seq_num"].to_pylist() == [*range(1, points + 1)]
-    caplog.clear()  # which keeps errors, with all that their tracebacks refer to
-    gc.collect()  # clients that `from_uri` opened in vain, and does not close
     with capsys.disabled():
         print(f"\n{number} tasks, {sum(n for _, n in beamline.points.values())} points; threads,")
         print(f"descriptors, bytes: {usage[:1]} ... {usage[-1:]}")

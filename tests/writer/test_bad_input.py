@@ -41,6 +41,15 @@ class Wrong:
     after: int = 3
 
 
+@dataclass
+class Unknown:
+    """A document that refers to what never came, as `Wrong`; it is told in the log."""
+
+    make: Make
+    names: tuple[str, ...]
+    after: int = 3
+
+
 def changed(index: int, **fields: Any) -> Make:
     """One of the run's own documents with some fields changed; None takes a field away."""
 
@@ -124,44 +133,6 @@ def datum(**fields: Any) -> Make:
 
 
 WRONG = {
-    # References to nothing that was ever seen.
-    "an event of an unknown run": Wrong(
-        changed(EVENT, descriptor="nobody"), UnknownReference, ("event", "wrong-document", "nobody")
-    ),
-    "an event before its descriptor": Wrong(
-        changed(EVENT), UnknownReference, ("event", "wrong-document"), after=1
-    ),
-    "a page of an unknown run": Wrong(
-        page(descriptor="nobody"), UnknownReference, ("event_page", "wrong-row-1", "nobody")
-    ),
-    "a page before its descriptor": Wrong(
-        page(), UnknownReference, ("event_page", "wrong-row-1"), after=1
-    ),
-    "a descriptor of an unknown run": Wrong(
-        changed(DESCRIPTOR, run_start="nobody"),
-        UnknownReference,
-        ("descriptor", "wrong-document", "nobody"),
-    ),
-    "a stop of an unknown run": Wrong(
-        document("stop", run_start="nobody", exit_status="success"),
-        UnknownReference,
-        ("stop", "wrong-document", "nobody"),
-    ),
-    "a resource of an unknown run": Wrong(
-        document("resource", run_start="nobody"),
-        UnknownReference,
-        ("resource", "wrong-document", "nobody"),
-    ),
-    "a datum of an unknown resource": Wrong(
-        document("datum", datum_id="wrong-datum", resource="nobody"),
-        UnknownReference,
-        ("datum", "nobody"),
-    ),
-    "a stream_datum of an unknown run": Wrong(
-        document("stream_datum", descriptor="nobody", stream_resource="nobody"),
-        UnknownReference,
-        ("stream_datum", "wrong-document", "nobody"),
-    ),
     # References that are missing.
     "an event that names no descriptor": Wrong(
         changed(EVENT, descriptor=None), InvalidDocument, ("event", "wrong-document", "descriptor")
@@ -286,6 +257,61 @@ def test_a_wrong_document_is_named_and_costs_nothing_else(client: Container, cas
         assert_complete(client, run)
 
 
+UNKNOWN = {
+    "an event of an unknown run": Unknown(
+        changed(EVENT, descriptor="nobody"), ("event", "wrong-document", "nobody")
+    ),
+    "an event before its descriptor": Unknown(changed(EVENT), ("event", "wrong-document"), after=1),
+    "a page of an unknown run": Unknown(
+        page(descriptor="nobody"), ("event_page", "wrong-row-1", "nobody")
+    ),
+    "a page before its descriptor": Unknown(page(), ("event_page", "wrong-row-1"), after=1),
+    "a descriptor of an unknown run": Unknown(
+        changed(DESCRIPTOR, run_start="nobody"),
+        ("descriptor", "wrong-document", "nobody"),
+    ),
+    "a stop of an unknown run": Unknown(
+        document("stop", run_start="nobody", exit_status="success"),
+        ("stop", "wrong-document", "nobody"),
+    ),
+    "a resource of an unknown run": Unknown(
+        document("resource", run_start="nobody"),
+        ("resource", "wrong-document", "nobody"),
+    ),
+    "a datum of an unknown resource": Unknown(
+        document("datum", datum_id="wrong-datum", resource="nobody"),
+        ("datum", "nobody"),
+    ),
+    "a stream_datum of an unknown run": Unknown(
+        document("stream_datum", descriptor="nobody", stream_resource="nobody"),
+        ("stream_datum", "wrong-document", "nobody"),
+    ),
+}
+"""References to nothing that was ever seen: it may be that what they refer to was missed."""
+
+
+@pytest.mark.parametrize("case", UNKNOWN.values(), ids=UNKNOWN.keys())
+def test_a_reference_to_nothing_is_told_once_and_costs_nothing_else(
+    client: Container, case: Unknown, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = TiledWriter(client, batch_size=2)
+    hit, other = scalar_run(), scalar_run()
+    emit(other.docs[:3], writer)
+    emit(hit.docs[: case.after], writer)
+
+    emit([case.make(hit.docs)] * 2, writer)
+
+    (line,) = [record for record in caplog.records if "no open run" in record.getMessage()]
+    assert line.levelname == "WARNING"
+    assert line.exc_info is None
+    for name in case.names:
+        assert name in line.getMessage()
+    emit(hit.docs[case.after :], writer)
+    emit(other.docs[3:], writer)
+    for run in (hit, other):
+        assert_complete(client, run)
+
+
 def assert_complete(client: Container, run: RunBuilder) -> None:
     """Assert that Tiled has a `scalar_run`, the whole of it and nothing else."""
     node = client[run.uid]
@@ -385,27 +411,30 @@ def test_a_run_that_tiled_has_already_is_left_as_it_is(client: Container) -> Non
     assert_complete(client, other)
 
 
-def test_the_documents_of_a_run_that_has_ended_belong_to_no_open_run(client: Container) -> None:
+def test_the_documents_of_a_run_that_has_ended_belong_to_no_open_run(
+    client: Container, caplog: pytest.LogCaptureFixture
+) -> None:
     writer = TiledWriter(client)
     run = scalar_run()
     emit(run.docs, writer)
     stored = snapshot(client[run.uid])
 
-    for pair in run.docs[1:]:
-        with pytest.raises(UnknownReference, match="no open run"):
-            emit([pair], writer)
+    emit(run.docs[1:], writer)
 
+    assert sum("no open run" in line for line in caplog.messages) == 1
     assert snapshot(client[run.uid]) == stored
 
 
-def test_an_unknown_reference_says_which_runs_are_open(client: Container) -> None:
+def test_an_unknown_reference_says_which_runs_are_open(
+    client: Container, caplog: pytest.LogCaptureFixture
+) -> None:
     writer = TiledWriter(client)
-    with pytest.raises(UnknownReference, match=r"open are none\.$"):
-        writer("event", {"uid": "e", "descriptor": "nobody"})
+    writer("event", {"uid": "e", "descriptor": "nobody"})
+    assert "open are none." in caplog.text
     run = scalar_run()
     emit(run.docs[:1], writer)
-    with pytest.raises(UnknownReference, match=rf"open are {run.uid}\.$"):
-        writer("event", {"uid": "e", "descriptor": "nobody"})
+    writer("event", {"uid": "e", "descriptor": "nobody else"})
+    assert f"open are {run.uid}." in caplog.text
     emit(run.docs[1:], writer)
 
 

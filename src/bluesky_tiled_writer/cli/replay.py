@@ -19,6 +19,7 @@ from bluesky_tiled_writer.errors import (
     OutOfStep,
     ServerUnreachable,
     TiledWriterError,
+    UnknownReference,
 )
 from bluesky_tiled_writer.journal import JournalReader, known_options, try_lock
 from bluesky_tiled_writer.run import Known, is_made
@@ -34,6 +35,9 @@ TIMEOUT = 120.0
 """Seconds to wait for a server that does not answer."""
 ATTEMPTS = 3
 """How often a run is sent from its beginning; each time, Tiled is asked what it has."""
+
+_OF_A_RUN = frozenset({"descriptor", "event", "event_page", "bulk_events", "stream_datum", "stop"})
+"""Documents that belong to one run; others may belong to all that are open."""
 
 
 class Replay:
@@ -197,7 +201,10 @@ class _Attempt:
                 raise
             self._fail(report, error)
             return
-        if report is not None:
+        if report is None and name in _OF_A_RUN:  # the writer only logs that, once
+            text = f"The {name} document {doc.get('uid')!r} belongs to no run of the file."
+            self._report.refuse(uid, UnknownReference(text))
+        elif report is not None:
             self._open.add(report.uid, name, doc)
             if name == "stop":
                 report.outcome = Outcome.STORED

@@ -73,6 +73,9 @@ class Attempts:
             case Retry.WHEN_ALLOWED:
                 self._refusals += 1
                 return Verdict(blocked=True)
+            case Retry.WHEN_FREE:
+                self.succeeded()
+                return Verdict(blocked=True)
             case Retry.WHEN_SERVER_IS_BACK:
                 away, limit = True, MAX_DELAYS
             case Retry.UNLESS_SERVER_IS_AWAY:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
 from itertools import takewhile
 from typing import Any
@@ -12,6 +13,7 @@ from bluesky_tiled_writer.journal import NOTE, Damage, JournalFile, JournalReade
 from bluesky_tiled_writer.run import PROCESS_ENDED, WRITER_GONE, Known, interrupted_stop
 
 from .pipeline import Pipeline, count_rows
+from .run_life import RunLife
 from .settings import Settings
 
 logger = logging.getLogger("bluesky_tiled_writer")
@@ -19,6 +21,12 @@ logger = logging.getLogger("bluesky_tiled_writer")
 REPLAY_ROWS = 50_000
 REPLAY_BYTES = 16 * 2**20
 """Rows, and bytes of them, that are read from a journal before they are sent."""
+
+
+RESUMED_WITHIN = 10.0
+RECENT = 60.0
+"""Seconds for which a run without a stop document waits for somebody to take it up, if its last
+document is not older than `RECENT`."""
 
 
 class CatchUp:
@@ -32,8 +40,8 @@ class CatchUp:
         Its journal, which may still grow. Without one there is nothing to read.
     settings : Settings
         Of the writer.
-    orphan : bool
-        True if the journal will not grow, because the process that wrote it is gone.
+    life : RunLife
+        Of the run. The journal of an orphan does not grow.
 
     Attributes
     ----------
@@ -44,15 +52,18 @@ class CatchUp:
     """
 
     def __init__(
-        self, uid: str, journal: JournalFile | None, settings: Settings, *, orphan: bool
+        self, uid: str, journal: JournalFile | None, settings: Settings, life: RunLife
     ) -> None:
         self.interrupted = False
         self.lost = False
-        self._must_check = orphan
+        self._must_check = life.orphan
         self._uid = uid
         self._journal = journal
         self._settings = settings
-        self._orphan = orphan
+        self._life = life
+        self._end_at = 0.0
+        if journal is not None and life.orphan and time.time() - journal.last_write < RECENT:
+            self._end_at = time.monotonic() + RESUMED_WITHIN
         self._most_bytes = min(REPLAY_BYTES, settings.max_pending_bytes)
         self._read_to = 0
         self._stopped = False
@@ -78,7 +89,7 @@ class CatchUp:
             read to its end first, and compared with what Tiled holds.
         """
         self._read_to, self._stopped = 0, False
-        self._must_check = self._orphan or check
+        self._must_check = self._life.orphan or check
 
     def read_into(self, pipeline: Pipeline) -> None:
         """Feed a pipeline with the journal, and deliver.
@@ -106,14 +117,20 @@ class CatchUp:
                     pipeline.deliver()
             self._tell_damage(reader, pipeline)
             self._read_to = max(self._read_to, reader.size - reader.torn)
-        if self._orphan and not pipeline.started:
+        if self._life.orphan and not pipeline.started:
             raise JournalError(
                 f"The journal {self._file.path} has lost its start document.",
                 hint="`bluesky-tiled-writer export` gives the documents that it has.",
             )
-        if self._orphan and not self._stopped:
+        if self._is_at_its_end and self._life.end_orphan():
             self._stop_for_the_dead(pipeline)
         pipeline.deliver()
+
+    @property
+    def _is_at_its_end(self) -> bool:
+        if self._stopped or not self._life.orphan:
+            return False
+        return self._life.hurried or time.monotonic() >= self._end_at
 
     def _feed(self, name: str, doc: Any, pipeline: Pipeline) -> None:
         if name == NOTE:

@@ -9,7 +9,15 @@ from typing import Any
 
 from bluesky_tiled_writer.journal import DocumentCopies
 from bluesky_tiled_writer.normalizer import RunNormalizer
-from bluesky_tiled_writer.run import CheckHeld, ExecuteStep, Known, RunWriter, Sink, TaskQueue
+from bluesky_tiled_writer.run import (
+    CheckHeld,
+    Claim,
+    ExecuteStep,
+    Known,
+    RunWriter,
+    Sink,
+    TaskQueue,
+)
 
 from .jobs import RunConcurrently, run_sequentially
 from .settings import Settings
@@ -41,6 +49,8 @@ class Pipeline:
         Calls functions that write to different nodes.
     copies : DocumentCopies, optional
         The copies of the documents outside of Tiled.
+    claim : Claim, optional
+        What entitles this process to write the run, if others may have it, too.
     """
 
     def __init__(
@@ -50,9 +60,10 @@ class Pipeline:
         on_stored: Callable[[], None] = lambda: None,
         run_concurrently: RunConcurrently = run_sequentially,
         copies: DocumentCopies | None = None,
+        claim: Claim | None = None,
     ) -> None:
         self._queue = TaskQueue()
-        self._writer = RunWriter(self._queue, settings.run)
+        self._writer = RunWriter(self._queue, settings.run, claim)
         self._executor = TaskExecutor(sink, self._queue, on_stored, run_concurrently, copies)
         # By uid of a descriptor, what takes its events if nothing has to be done to them before.
         self._direct: dict[str, Callable[[Any], bool]] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from event_model import bulk_datum_to_datum_page
 
@@ -14,10 +14,14 @@ from bluesky_tiled_writer.errors import (
     UnknownReference,
 )
 
+from .resumption import Links, UnknownRuns
 from .run_job import RunJob
 from .run_manager import IgnoredRun, RunManager
 
 Run = RunJob | IgnoredRun
+Found = TypeVar("Found", Run, list[Run])
+
+_REFERENCES = ("run_start", "descriptor", "resource")
 
 
 class Router:
@@ -33,6 +37,7 @@ class Router:
         self._manager = manager
         self._routes = Routes()
         self._by_descriptor = self._routes.by_descriptor
+        self._unknown = UnknownRuns()
 
     def clear(self) -> None:
         """Forget all runs."""
@@ -56,6 +61,7 @@ class Router:
                 self._manager.cancel(run)
             raise
         self._routes.runs[uid] = run
+        self._unknown.begin()
 
     def stop(self, doc: Any) -> RunJob | None:
         """Take the stop document of a run, and wait until it is stored.
@@ -63,10 +69,14 @@ class Router:
         Returns
         -------
         RunJob or None
-            The job; None for a run that another writer stores.
+            The job; None for a run that another writer stores, or that is unknown.
         """
         uid = doc.get("run_start")
-        run = self._run_of("stop", doc)
+        run = self._find("stop", doc, self._routes.of_run)
+        if run is None:
+            if isinstance(uid, str) and uid:
+                self._manager.stop_late(doc)
+            return None
         try:
             run.take("stop", doc)
         except StorageError:
@@ -80,32 +90,34 @@ class Router:
 
     def descriptor(self, doc: Any) -> None:
         """Open a stream of a run, or update its configuration."""
-        run = self._run_of("descriptor", doc)
-        run.take("descriptor", doc)
-        self._routes.add_descriptor(doc["uid"], run)
+        run = self._find("descriptor", doc, self._routes.of_run)
+        if run is not None:
+            run.take("descriptor", doc)
+            self._routes.add_descriptor(doc["uid"], run)
 
     def event(self, doc: Any) -> None:
         """Take an event."""
         try:
             run = self._by_descriptor[doc["descriptor"]]
         except (KeyError, TypeError):
-            run = self._run_of_descriptor("event", doc)
-        run.take("event", doc)
+            self.of_descriptor("event", doc)
+        else:
+            run.take("event", doc)
 
     def of_descriptor(self, kind: str, doc: Any) -> None:
         """Take a document that names its descriptor."""
-        self._run_of_descriptor(kind, doc).take(kind, doc)
+        run = self._find(kind, doc, self._routes.of_descriptor)
+        if run is not None:
+            run.take(kind, doc)
 
     def resource(self, kind: str, doc: Any) -> None:
         """Take a resource of any age; one that names no run is for all that are open."""
-        self._manager.check_usable()
-        for run in self._routes.add_resource(kind, doc):
+        for run in self._find(kind, doc, self._routes.add_resource) or ():
             run.take(kind, doc)
 
     def of_resource(self, kind: str, doc: Any) -> None:
         """Take a datum, or a page of them, which names its resource."""
-        self._manager.check_usable()
-        for run in self._routes.of_resource(kind, doc):
+        for run in self._find(kind, doc, self._routes.of_resource) or ():
             run.take(kind, doc)
 
     def bulk_events(self, doc: Any) -> None:
@@ -118,13 +130,23 @@ class Router:
         """Take datums as they were grouped before there were pages."""
         self.of_resource("datum_page", bulk_datum_to_datum_page(doc))
 
-    def _run_of(self, kind: str, doc: Any) -> Run:
-        self._manager.check_usable()
-        return self._routes.of_run(kind, doc)
+    def _find(self, kind: str, doc: Any, find: Callable[[str, Any], Found]) -> Found | None:
+        """Return what a document belongs to; None if its run is unknown, which is told once.
 
-    def _run_of_descriptor(self, kind: str, doc: Any) -> Run:
+        A run that another process has left in its journal is taken up.
+        """
         self._manager.check_usable()
-        return self._routes.of_descriptor(kind, doc)
+        try:
+            return find(kind, doc)
+        except UnknownReference as error:
+            reference = next(doc[field] for field in _REFERENCES if field in doc)
+            if reference not in self._unknown:
+                resumed = self._manager.resume(reference)
+                if resumed is not None:
+                    self._routes.resume(*resumed)
+                    return find(kind, doc)
+            self._unknown.add(kind, doc, reference, error)
+            return None
 
 
 class Routes:
@@ -158,6 +180,15 @@ class Routes:
         for run in runs:
             run.links.append(uid)
         return runs
+
+    def resume(self, run: RunJob, links: Links) -> None:
+        """Know a run that was taken up, and the documents that lead to it."""
+        self.runs[run.uid] = run
+        for uid in links.descriptors:
+            self.add_descriptor(uid, run)
+        for uid in links.resources:
+            self._by_resource[uid] = [run]
+            run.links.append(uid)
 
     def forget(self, uid: str) -> None:
         """Forget a run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ from bluesky_tiled_writer.errors import (
     TiledWriterError,
 )
 from bluesky_tiled_writer.journal import DocumentCopies
-from bluesky_tiled_writer.run import Known
+from bluesky_tiled_writer.run import Claim, Known
 
 from .catch_up import CatchUp
 from .jobs import Destination, Wakes
@@ -82,9 +83,8 @@ class RunJob:
         known: Callable[[], Known] | None = None,
     ) -> None:
         self.uid = uid
-        self.life = RunLife(from_journal=orphan)
+        self.life = RunLife(orphan=orphan)
         self.copies = copies
-        self.is_orphan = orphan
         self.already_stored = False
         self.taken = self.delivered = 0
         self.delivered_at = time.monotonic()
@@ -96,8 +96,9 @@ class RunJob:
         self._known = known
         self._wake_for_rows = sender.wake_soon if settings.is_live else sender.wake
         self._keep = self._keep_otherwise if copies.journal is None else copies.journal.append
-        self._catch_up = CatchUp(uid, copies.journal, settings, orphan=orphan)
+        self._catch_up = CatchUp(uid, copies.journal, settings, self.life)
         self._restarts, self._abandoned = 0, False
+        self._claim = Claim(copies.token, self._documents)
         self._slot = PipelineSlot(self.life, None if orphan else self._new_pipeline())
 
     def __repr__(self) -> str:
@@ -110,7 +111,11 @@ class RunJob:
             self._on_stored,
             self._sender.run_concurrently,
             self.copies,
+            self._claim,
         )
+
+    def _documents(self) -> float:
+        return math.inf if self.life.has_stop or self._known is not None else self.taken
 
     # -- the caller's thread --------------------------------------------------------------------
 
@@ -150,11 +155,9 @@ class RunJob:
             behind = self.life.behind
             news = self.copies.lose_journal(error)
         if behind:
-            failure = NotStored(
-                f"{self.name} was being stored from its journal, which failed: {error}",
-                hint="What came until then is in the journal; what comes now is not stored.",
-            )
-            self.set_aside(failure)
+            hint = "What came until then is in the journal; what comes now is not stored."
+            text = f"{self.name} was being stored from its journal, which failed: {error}"
+            self.set_aside(NotStored(text, hint=hint))
         elif news:
             self.copies.log_lost_journal(error)
 
@@ -190,12 +193,9 @@ class RunJob:
             return live.pending.nbytes <= most or self.life.error is not None
 
         if not self._sender.wait(has_room, self._settings.timeout):
-            error = NotStored(
-                f"{self.name}: as much waits to be stored as memory may take.",
-                hint="Let TiledWriter have a journal (journal_directory=...), or more memory"
-                " (max_pending_bytes=...).",
-            )
-            self.set_aside(error)
+            text = f"{self.name}: as much waits to be stored as memory may take."
+            hint = "Let TiledWriter have a journal (journal_directory=...), or more memory"
+            self.set_aside(NotStored(text, hint=f"{hint} (max_pending_bytes=...)."))
         if self.life.error is not None and self.copies.must_tell_caller:
             raise self.life.error
 
@@ -260,7 +260,7 @@ class RunJob:
 
     @property
     def _has_unread(self) -> bool:
-        return self._slot.current is None or self.is_orphan or self._catch_up.unread
+        return self._slot.current is None or self.life.orphan or self._catch_up.unread
 
     def advance(self, rows: bool = True) -> None:
         """Send what waits, once it is on disk; see `Job`."""
@@ -315,7 +315,7 @@ class RunJob:
         return self._slot.renew(self._new_pipeline())
 
     def _check_stop(self, pipeline: Pipeline) -> None:
-        unread = self.is_orphan or self._catch_up.unread
+        unread = self.life.orphan or self._catch_up.unread
         if self.life.has_stop and not unread and not pipeline.progress.closed:
             raise InvalidDocument(
                 f"The stop document of run {self.uid!r} could not be processed.",
@@ -335,7 +335,7 @@ class RunJob:
             self._slot.drop(keep_rows=True)
             self.delivered = self.taken
         self.copies.remove(incomplete=self._catch_up.lost)
-        if self.life.has_stop or self.is_orphan:
+        if self.life.has_stop or self.life.orphan:
             self.life.close()
         self._sender.notify()
 

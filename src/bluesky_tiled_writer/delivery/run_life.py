@@ -44,6 +44,7 @@ class Transition(Enum):
     STORE = ("sender", _UNSTORED | {RunState.SET_ASIDE}, RunState.STORED)
     CLOSE = ("sender", frozenset({RunState.STORED}), RunState.CLOSED)
     SET_ASIDE = ("caller, sender", _UNSTORED, RunState.SET_ASIDE)
+    RESUME = ("caller", frozenset({RunState.STOPPED}), RunState.OPEN)
     RELEASE = ("sender, close()", _UNSTORED | {RunState.SET_ASIDE}, RunState.RELEASED)
 
     @property
@@ -70,7 +71,7 @@ class RunLife:
 
     Parameters
     ----------
-    from_journal : bool
+    orphan : bool
         True for a run whose documents are all in a journal, since its process is gone.
 
     Attributes
@@ -83,15 +84,21 @@ class RunLife:
         True if the stop document has come, or no other document will come.
     behind : bool
         True if the documents to send come from the journal: rows were dropped from memory.
+    orphan : bool
+        True if the process that took the run is gone, and no other one has taken it up.
+    hurried : bool
+        True if an orphan gets its end now, and not only when it is clear that no one takes it up.
     error : Exception or None
         Why the run was set aside.
     """
 
-    def __init__(self, *, from_journal: bool = False) -> None:
+    def __init__(self, *, orphan: bool = False) -> None:
         self.lock = threading.RLock()
-        self.state = RunState.STOPPED if from_journal else RunState.OPEN
-        self.has_stop = from_journal
-        self.behind = from_journal
+        self.state = RunState.STOPPED if orphan else RunState.OPEN
+        self.has_stop = orphan
+        self.behind = orphan
+        self.orphan = orphan
+        self.hurried = self._ending = False
         self.error: Exception | None = None
 
     @property
@@ -109,6 +116,20 @@ class RunLife:
         with self.lock:
             self.has_stop = True
             return self._make(Transition.STOP)
+
+    def end_orphan(self) -> bool:
+        """Give a run its end; False if somebody has taken it up, whose documents have one."""
+        with self.lock:
+            self._ending |= self.orphan
+            return self.orphan
+
+    def resume(self) -> bool:
+        """Take up an orphan: its documents go on; False if it is none, or was given its end."""
+        with self.lock:
+            if not self.orphan or self._ending or not self._make(Transition.RESUME):
+                return False
+            self.orphan = self.has_stop = False
+            return True
 
     def cancel(self) -> bool:
         """Forget a run whose start document was refused."""

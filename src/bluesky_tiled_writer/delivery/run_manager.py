@@ -20,12 +20,13 @@ from .jobs import ConnectJob, Destination
 from .pipeline import count_rows
 from .process import Owner
 from .recovery import OrphanSearch, Recovery
+from .resumption import LateStop, Links, resume
 from .run_job import RunJob
 from .run_life import RunState
 from .sender import Sender
 from .settings import Settings
 from .status import Status
-from .waiting import lacks_permission, wait_closed, wait_delivered, wait_stored
+from .waiting import is_at_rest, wait_closed, wait_delivered, wait_stored
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -252,7 +253,7 @@ class RunManager:
             for job in self.jobs:
                 if not job.life.stored:
                     job.back_up(self._sender.last_error)
-                if job.is_orphan and job.life.error is None and job.copies.journal is not None:
+                if job.life.orphan and job.life.error is None and job.copies.journal is not None:
                     process.forget_try(job.copies.journal.path)  # others may go on with it
                 job.release()
             self._sender.access.rest()
@@ -290,7 +291,7 @@ class RunManager:
             given_up = job.finished or job.life.state is RunState.SET_ASIDE
             if (job.destination.key, job.uid) != run or given_up:
                 continue
-            if job.is_orphan:
+            if job.life.orphan:
                 return Owner.RECOVERING
             return Owner.STOPPED if job.life.has_stop else Owner.OPEN
         return Owner.NONE
@@ -302,6 +303,8 @@ class RunManager:
     def finish(self) -> None:
         """Send what waits, because the interpreter ends."""
         if self._sender.of_this_process and self._sender.at_work:
+            for job in self.jobs:
+                job.life.hurried = True
             self._sender.finish()
 
     def leave_to_parent(self) -> None:
@@ -338,11 +341,27 @@ class RunManager:
         while adopted or adopted is None:
             adopted = self._orphans.search(leave=tried.__contains__)
             tried |= adopted  # and again: of two journals of one run, one waits for the other
-            orphans = [job for job in self.jobs if job.is_orphan]  # of earlier searches, too
-            wait(lambda jobs=orphans: all(self._is_at_rest(job) for job in jobs))  # type: ignore[misc]
-        recoveries = [Recovery.of(job) for job in self.jobs if job.is_orphan]
+            orphans = [job for job in self.jobs if job.life.orphan]  # of earlier searches, too
+            for job in orphans:
+                job.life.hurried = True
+            wait(lambda jobs=orphans: all(is_at_rest(job, self._sender) for job in jobs))  # type: ignore[misc]
+        recoveries = [Recovery.of(job) for job in self.jobs if job.life.orphan]
         self._forget_stored()
         return recoveries
+
+    def resume(self, reference: Hashable) -> tuple[RunJob, Links] | None:
+        """Take up a run that another process has left, by the uid of any of its documents."""
+        if self._orphans is None or self._orphans.is_empty:
+            return None
+        self._orphans.search()  # for journals that nobody has looked at yet
+        return resume(self.jobs, reference)
+
+    def stop_late(self, stop: Any) -> None:
+        """Give a run that other processes have stored its own stop document."""
+        self._sender.add(
+            job := LateStop(stop, self._destination.new_sink(self._settings.run.limits))
+        )
+        self._sender.wake(job)
 
     def _adopt(self, journal: JournalFile, destination: Destination) -> bool | None:
         """Take over a journal; return None for one whose run has a job now."""
@@ -378,7 +397,3 @@ class RunManager:
                 job.release()
         if any(not job.finished for job in others):
             self._sender.call_later(LET_GO, self._let_go)
-
-    def _is_at_rest(self, job: RunJob) -> bool:
-        given_up = job.finished or job.life.error is not None
-        return given_up or lacks_permission(job, self._sender)

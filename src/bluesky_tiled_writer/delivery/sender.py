@@ -362,7 +362,7 @@ class Sender:
         entry.refused = self.access.credentials
         if news:
             logger.warning(
-                "%s waits until that is mended, and is tried again now and then: %s",
+                "%s has to wait, and is tried again now and then: %s",
                 entry.job.name,
                 error,
             )

@@ -94,7 +94,7 @@ class Status:
         pending = [job.pending for job in under_way]
         rows = sum(part.rows for part in pending)
         state: State = "writing" if waiting or rows else "idle"
-        if any(job.life.behind and not job.is_orphan for job in under_way):
+        if any(job.life.behind and not job.life.orphan for job in under_way):
             state = "behind"
         if server_down or set_aside or any(job.copies.journal_failure for job in under_way):
             state = "degraded"

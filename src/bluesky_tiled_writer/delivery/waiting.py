@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from bluesky_tiled_writer.errors import NotStored
+from bluesky_tiled_writer.errors import NotStored, WrittenElsewhere
 
 from .breaker import Trouble
 from .run_job import RunJob
@@ -19,7 +19,8 @@ logger = logging.getLogger("bluesky_tiled_writer")
 def wait_stored(job: RunJob, sender: Sender, settings: Settings) -> None:
     """Wait until a run is stored, or it is known that it cannot be soon.
 
-    It waits neither for a login nor for a permission; nor for a server that is down, unless only
+    It waits neither for a login nor for a permission, nor for another process that writes the run;
+    nor for a server that is down, unless only
     the caller can be told of that.
 
     Raises
@@ -32,7 +33,11 @@ def wait_stored(job: RunJob, sender: Sender, settings: Settings) -> None:
 
     def is_known() -> bool:
         stored = job.finished if settings.wait_for_close else life.stored
-        return stored or life.error is not None or lacks_permission(job, sender)
+        if stored or life.error is not None:
+            return True
+        if only_caller_knows and isinstance(job.obstacle, WrittenElsewhere):
+            return False
+        return lacks_permission(job, sender)
 
     if only_caller_knows:
         sender.wait(is_known, timeout)
@@ -67,6 +72,7 @@ def wait_delivered(jobs: Sequence[RunJob], sender: Sender, timeout: float) -> bo
     """
     targets = [(job, job.taken) for job in jobs]
     for job in jobs:
+        job.life.hurried = True
         sender.wake(job)
 
     def is_delivered(job: RunJob, target: int) -> bool:
@@ -87,6 +93,15 @@ def wait_delivered(jobs: Sequence[RunJob], sender: Sender, timeout: float) -> bo
 def lacks_permission(job: RunJob, sender: Sender) -> bool:
     """Return True if a run cannot be sent before the server takes the login, or permits it."""
     return job.obstacle is not None or sender.access.trouble is Trouble.LOGIN
+
+
+def is_at_rest(job: RunJob, sender: Sender) -> bool:
+    """Return True if it is known what becomes of a run, at least for now."""
+    if job.finished or job.life.error is not None:
+        return True
+    if isinstance(job.obstacle, WrittenElsewhere) and not job.obstacle.answered:
+        return False  # most likely its process is gone, which takes some seconds to find out
+    return lacks_permission(job, sender)
 
 
 def wait_closed(job: RunJob, sender: Sender, timeout: float) -> bool:

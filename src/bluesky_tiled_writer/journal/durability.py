@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from uuid import uuid4
 
 from bluesky_tiled_writer.errors import JournalError
 
@@ -50,8 +51,14 @@ class DocumentCopies:
         self.journal = journal
         self.journal_failure = journal_failure
         self._uid = uid
+        self._token = uuid4().hex
         self._backup = backup
         self._in_file = in_file
+
+    @property
+    def token(self) -> str:
+        """Stands for these copies: whoever goes on with the journal has the same one."""
+        return self._token if self.journal is None else self.journal.token
 
     @property
     def journaled(self) -> bool:

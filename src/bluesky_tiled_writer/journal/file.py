@@ -146,6 +146,19 @@ class JournalFile:
         state = "closed" if self._file.closed else f"{self.size} bytes"
         return f"<{type(self).__name__} of run {self.header.uid!r}, {state}>"
 
+    @property
+    def token(self) -> str:
+        """Stands for this journal, and for no other one, whoever owns it."""
+        return self._marker.hex()
+
+    @property
+    def last_write(self) -> float:
+        """When the file was last written, in seconds since the epoch; 0 if it is gone."""
+        try:
+            return self.path.stat().st_mtime
+        except OSError:
+            return 0.0
+
     def append(self, name: str, doc: Any) -> None:
         """Write a document, so that it survives the end of this process.
 

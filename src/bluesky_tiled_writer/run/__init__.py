@@ -21,9 +21,11 @@ from .external import ExternalKey
 from .run_writer import RunWriter
 from .settings import READY_BYTES, RunSettings
 from .steps import (
+    AmendStop,
     AppendRows,
     CheckHeld,
     CheckNodes,
+    Claim,
     CloseNode,
     CorrectType,
     CountRows,
@@ -68,10 +70,12 @@ __all__ = [
     "PROCESS_ENDED",
     "READY_BYTES",
     "WRITER_GONE",
+    "AmendStop",
     "AppendRows",
     "Batch",
     "CheckHeld",
     "CheckNodes",
+    "Claim",
     "CloseNode",
     "CloseRun",
     "CorrectType",

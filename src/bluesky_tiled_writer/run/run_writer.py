@@ -26,7 +26,7 @@ from .document_fields import (
 from .event_buffer import EventBuffer
 from .external import Resource
 from .settings import RunSettings
-from .steps import CreateRun, CreateStream, SpecName, UpdateMetadata
+from .steps import Claim, CreateRun, CreateStream, SpecName, UpdateMetadata
 from .stream import Stream
 from .task_queue import CloseRun, DeclareKeys, ExecuteStep, FinishRun, RegisterDatum, TaskQueue
 
@@ -59,6 +59,8 @@ class RunWriter(DocumentRouter):
         Gets the tasks.
     settings : RunSettings
         Of the run.
+    claim : Claim, optional
+        What entitles this process to write the run.
 
     Attributes
     ----------
@@ -66,11 +68,12 @@ class RunWriter(DocumentRouter):
         What was not stored as it came; they become metadata of the run.
     """
 
-    def __init__(self, queue: TaskQueue, settings: RunSettings) -> None:
+    def __init__(self, queue: TaskQueue, settings: RunSettings, claim: Claim | None = None) -> None:
         super().__init__()
         self.notes: list[str] = []
         self._queue = queue
         self._settings = settings
+        self._claim = claim
         self._resources: dict[Any, Resource] = {}
         self._uid = ""
         self._access_tags: Sequence[str] | None = None
@@ -119,7 +122,8 @@ class RunWriter(DocumentRouter):
         self.notes += about_specs + about_tags
         metadata = {"start": self._plain(start, "start")}
         specs = [spec for spec in specs if spec != RUN_SPEC]
-        step = CreateRun(uid, metadata, [*specs, RUN_SPEC], self._access_tags)
+        specs.append(RUN_SPEC)
+        step = CreateRun(uid, metadata, specs, self._access_tags, self._claim)
         self._queue.add(ExecuteStep(step))
         self._uid = uid
 

@@ -23,13 +23,26 @@ SpecName = tuple[str, str | None]
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What entitles a process to write a run, which others may have, too.
+
+    `token` stands for its copy of the documents, whatever process goes on with that. `documents`
+    returns how many documents have come; infinity if no more will come.
+    """
+
+    token: str
+    documents: Callable[[], float]
+
+
+@dataclass(frozen=True)
 class CreateRun:
-    """Create the container of a run."""
+    """Create the container of a run; without a claim, nobody else writes it."""
 
     uid: str
     metadata: Metadata
     specs: Sequence[SpecName]
     access_tags: Sequence[str] | None = None
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +238,18 @@ class Rechunk:
 
 
 @dataclass(frozen=True)
+class AmendStop:
+    """Put the stop document of a run in the place of one that was made for it, with notes.
+
+    Nothing is done to a run that Tiled does not have.
+    """
+
+    run: str
+    stop: Metadata
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
 class CloseNode:
     """Tell live subscribers of a run, a stream or a node that no more will come."""
 
@@ -247,6 +272,7 @@ Step = (
     | CheckHeld
     | CheckNodes
     | Rechunk
+    | AmendStop
     | CloseNode
 )
 

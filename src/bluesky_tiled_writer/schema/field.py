@@ -132,8 +132,7 @@ class Field:
             return self._scalar.arrow_type
         encoder, form = self._encoder, self.storage_form
         if form is StorageForm.JSON:
-            dtype = encoder.dtype
-            return (form, dtype.kind if dtype.kind in "US" else _described(dtype))
+            return (form, _in_json(encoder.dtype))
         if form is StorageForm.LIST:
             return encoder.list_type
         dtype = encoder.dtype if form is StorageForm.ARRAY else encoder.ragged_dtype
@@ -287,6 +286,13 @@ class Field:
         if column.null_count == len(column) or not pa.types.is_floating(scalar.arrow_type):
             return column.cast(scalar.arrow_type)
         return exact_or_nearest(column.to_pylist(), scalar.dtype, self.label, 0, deviations)
+
+
+def _in_json(dtype: np.dtype) -> Any:
+    """Return what of a type shows in JSON, where bytes are text of any length."""
+    if dtype.names is not None:
+        return [(name, _in_json(dtype[name].base)) for name in dtype.names]
+    return "text" if dtype.kind in "US" else _described(dtype)
 
 
 def _described(dtype: np.dtype) -> Any:

@@ -16,6 +16,7 @@ only after a request that failed and may have taken effect.
     items.py        what requests and answers say of a node
     metadata.py     MetadataUpdates: changes to the metadata of any node
     held.py         rows_held: what a run holds that Tiled had before
+    ownership.py    Ownership: which of several processes writes a run
     sort_stored.py  sort_stored: gives the tables of stored runs an order
     requests.py     Requests: one request, one answer or one error
     connection.py   Connection: to a server, which may be down when the writer is made

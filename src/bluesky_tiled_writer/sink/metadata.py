@@ -35,7 +35,7 @@ class MetadataUpdates:
         self._uncertain: set[NodePath] = set()
 
     def set(self, path: NodePath, values: Mapping[str, Any], remove: Sequence[str] = ()) -> None:
-        """Set top-level keys, and remove others.
+        """Set top-level keys, and remove others if they are there.
 
         Raises
         ------
@@ -48,16 +48,11 @@ class MetadataUpdates:
         patch: list[dict[str, Any]] = [
             {"op": "add", "path": _pointer(key), "value": value} for key, value in values.items()
         ]
-        patch += [{"op": "remove", "path": _pointer(key)} for key in remove]
-        body = {
-            "content-type": "application/json-patch+json",
-            "metadata": patch,
-            "specs": None,
-            "access_tags": None,
-        }
+        for key in remove:  # which may be gone already: then it cannot be removed
+            patch.append({"op": "add", "path": _pointer(key), "value": None})
+            patch.append({"op": "remove", "path": _pointer(key)})
         try:
-            params = {"drop_revision": True}
-            self._requests.send("PATCH", "metadata", path, json_body=body, params=params)
+            self._requests.patch_metadata(path, patch)
         except StorageError as error:
             if error.uncertain and len(path) > 1:
                 self._uncertain.add(path)

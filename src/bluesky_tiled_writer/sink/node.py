@@ -158,6 +158,12 @@ class StoredNode:
             )
         return self.rows - start
 
+    def distrust(self) -> None:
+        """Ask what the node holds before it is written again: others have written it."""
+        if self.exists:
+            self._uncertain = True
+            self.last_uncertain = time.monotonic()
+
     def resolve_uncertainty(self, wanted: Any) -> None:
         """Ask the server what it holds, if that is uncertain; delete a node of another form.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -84,6 +84,16 @@ class Requests:
             )
             handle_error(response)
         return response
+
+    def patch_metadata(self, path: NodePath, patch: Sequence[Mapping[str, Any]]) -> None:
+        """Change metadata by a JSON patch, without a revision."""
+        body = {
+            "content-type": "application/json-patch+json",
+            "metadata": patch,
+            "specs": None,
+            "access_tags": None,
+        }
+        self.send("PATCH", "metadata", path, json_body=body, params={"drop_revision": True})
 
     def item(self, path: NodePath) -> dict[str, Any] | None:
         """Return what the server says of a node, data sources included; None if there is none."""

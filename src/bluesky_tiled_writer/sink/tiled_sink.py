@@ -18,11 +18,13 @@ from bluesky_tiled_writer.errors import (
     DocumentsIncomplete,
     OutOfStep,
     RequestRefused,
-    RunComplete,
     RunExists,
     TooEarly,
+    WrittenElsewhere,
 )
 from bluesky_tiled_writer.run import (
+    PROCESS_ENDED,
+    AmendStop,
     AppendRows,
     CheckHeld,
     CheckNodes,
@@ -54,12 +56,10 @@ from .files import FilesNode
 from .held import rows_held
 from .metadata import MetadataUpdates
 from .node import StoredNode
+from .ownership import GRACE, PATIENCE, WRITTEN_BY, Ownership, complete
 from .ragged import RaggedNode
 from .requests import Requests
 from .tables import TableNode
-
-GRACE = 2.0
-"""Seconds to wait, before a run ends, for an unanswered request that may still take effect."""
 
 Family = TypeVar("Family", bound=StoredNode)
 
@@ -94,10 +94,14 @@ class TiledSink:
         self._adopted: dict[str, Mapping[str, Any]] = {}  # runs that were there: their metadata
         self._last_adoption = self._last_check = 0.0  # on the monotonic clock
         self._database = threading.RLock()  # held by the one that writes there
+        self._was_taken_over = False  # from others, who may have had more documents
+        self._ownership = Ownership(self._requests, self._take_over)
         self.limits = limits or ServerLimits()
 
     def execute(self, step: Step) -> None:
         """Execute one step; see `run.Sink`."""
+        if not isinstance(step, CreateRun | CheckHeld | CloseNode):
+            self._ownership.require()
         match step:
             case AppendRows():
                 with self._turn():
@@ -134,6 +138,8 @@ class TiledSink:
             case Rechunk():
                 if isinstance(node := self._nodes.get(step.node.path), ArrayNode):
                     node.rechunk()
+            case AmendStop():
+                self._amend_stop(step)
             case CloseNode():
                 self._requests.send("DELETE", "stream/close", step.path)
 
@@ -150,8 +156,9 @@ class TiledSink:
     # -- runs and streams -----------------------------------------------------------------------
 
     def _create_run(self, step: CreateRun) -> None:
+        owner = self._ownership.create(step.uid, step.claim)
         try:
-            self._create_container((step.uid,), step)
+            self._create_container((step.uid,), step, owner)
         except RequestRefused as error:
             if error.status == httpx.codes.NOT_FOUND and self._requests.item(()) is None:
                 raise ContainerGone(
@@ -180,10 +187,19 @@ class TiledSink:
                 " another uid.",
             )
         if found.get("stop") and not is_made(found["stop"]):
-            raise _complete(step.uid)
+            raise complete(step.uid)
         self._adopted[step.uid] = found
         # Requests of the process that created it may still be on their way.
         self._last_adoption = time.monotonic()
+        self._ownership.meet(found)
+
+    def _take_over(self) -> None:
+        """Go on with a run that others have written meanwhile."""
+        self._adopted[self._ownership.uid] = self._ownership.metadata
+        self._last_adoption = time.monotonic()
+        self._was_taken_over = True
+        for node in self._nodes.values():
+            node.distrust()
 
     def _check_held(self, step: CheckHeld) -> None:
         if step.run not in self._adopted:
@@ -191,7 +207,15 @@ class TiledSink:
         known = step.documents() if step.documents is not None else Known({})
         stop = self._adopted[step.run].get("stop")
         if stop and stop["uid"] == known.stop:
-            raise _complete(step.run)
+            raise complete(step.run)
+        self._ownership.require()
+        try:
+            self._compare_held(step, known)
+        except DocumentsIncomplete:
+            self._ownership.give_back()
+            raise
+
+    def _compare_held(self, step: CheckHeld, known: Known) -> None:
         for node, rows in rows_held(self._requests, step.run):
             ours = known.rows.get(node.stream, 0)
             if rows > ours and step.documents is None:
@@ -218,11 +242,13 @@ class TiledSink:
             if error.status != httpx.codes.CONFLICT:  # an earlier attempt, or process, created it
                 raise
 
-    def _create_container(self, path: NodePath, step: CreateRun | CreateStream) -> None:
+    def _create_container(
+        self, path: NodePath, step: CreateRun | CreateStream, more: Mapping[str, Any] | None = None
+    ) -> None:
         body = {
             "id": path[-1],
             "structure_family": StructureFamily.container,
-            "metadata": step.metadata,
+            "metadata": {**step.metadata, **(more or {})},
             "specs": [{"name": name, "version": version} for name, version in step.specs],
             "data_sources": [],
             "access_tags": step.access_tags,
@@ -231,10 +257,30 @@ class TiledSink:
 
     def _update_metadata(self, step: UpdateMetadata) -> None:
         found = self._adopted.get(step.run, {})
-        # Notes on a synthetic stop document go when the real one comes without any.
-        outdated = "stop" in step.values and "notes" in found and "notes" not in step.values
         path = tuple(part for part in (step.run, step.stream, step.node) if part is not None)
-        self._metadata.set(path, step.values, remove=["notes"] if outdated else ())
+        remove: list[str] = []
+        if len(path) == 1 and "stop" in step.values:
+            # Notes on a synthetic stop document go when the real one comes without any.
+            if "notes" in found and "notes" not in step.values:
+                remove.append("notes")
+            remove += self._ownership.end(step.values["stop"])
+        self._metadata.set(path, step.values, remove)
+
+    def _amend_stop(self, step: AmendStop) -> None:
+        if (item := self._requests.item((step.run,))) is None:
+            return
+        found = item["attributes"]["metadata"]
+        if found.get("stop") and not is_made(found["stop"]):
+            raise complete(step.run)
+        if not found.get("stop") or WRITTEN_BY in found:
+            raise WrittenElsewhere(
+                f"Run {step.run!r} has not been stored to its end yet, as far as there is any.",
+                hint="Its stop document, which came to another process, is kept until then.",
+                retry_after=PATIENCE,
+                answered=True,
+            )
+        notes = [note for note in found.get("notes", []) if not note.startswith(PROCESS_ENDED)]
+        self._metadata.set((step.run,), {"stop": step.stop, "notes": [*notes, *step.notes]})
 
     # -- nodes ----------------------------------------------------------------------------------
 
@@ -293,6 +339,8 @@ class TiledSink:
             if (left := last_uncertain + self._grace - time.monotonic()) > 0:
                 raise TooEarly("An unanswered request may still take effect.", retry_after=left)
             self._metadata.check()
+            if self._was_taken_over:
+                self._check_others(step)
             self._check(self._nodes.values(), again=step.again)
             self._last_check = self._last_uncertain()
         elif self.limits.loses_rows and not self._requests.connection.in_process:
@@ -309,13 +357,21 @@ class TiledSink:
         if wrong:
             raise wrong[0]
 
+    def _check_others(self, step: CheckNodes) -> None:
+        """Make sure that others have not stored rows that the documents do not give."""
+        ours = {expected.node.path: expected.rows for expected in step.expected}
+        for node, rows in rows_held(self._requests, step.run):
+            if rows > ours.get(node.path, rows):
+                raise DocumentsIncomplete(
+                    f"Another process has stored {rows} rows in {'/'.join(node.path)}, but the"
+                    f" documents of run {step.run!r} give {ours[node.path]}.",
+                    hint="Nothing of it was changed. `bluesky-tiled-writer verify` tells the"
+                    " difference.",
+                )
+
     def _last_uncertain(self) -> float:
         nodes = [node.last_uncertain for node in self._nodes.values()]
         return max(self._last_adoption, self._metadata.last_uncertain, *nodes)
-
-
-def _complete(uid: str) -> RunComplete:
-    return RunComplete(f"Tiled already holds run {uid!r}, from start to stop.")
 
 
 def _as_json(metadata: Any) -> Any:

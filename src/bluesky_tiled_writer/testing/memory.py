@@ -21,6 +21,7 @@ from bluesky_tiled_writer.errors import (
     StorageUnsupported,
 )
 from bluesky_tiled_writer.run import (
+    AmendStop,
     AppendRows,
     CheckHeld,
     CheckNodes,
@@ -210,7 +211,7 @@ class MemorySink:
                 self._check_nodes(step)
             case CloseNode():
                 self.server.closed.append(tuple(step.path))
-            case Rechunk():
+            case Rechunk() | AmendStop():
                 pass
 
     # -- containers -----------------------------------------------------------------------------
