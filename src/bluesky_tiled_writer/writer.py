@@ -175,23 +175,22 @@ class TiledWriter(DocumentRouter):
             If this is no URI of a server.
         """
         options = cls._options(kwargs)
-        return cls(connect(Opening.of_uri(uri, kwargs)), **options)
+        return cls._connected(Opening.of_uri(uri, kwargs), options)
 
     @classmethod
     def from_profile(cls, profile: str, **kwargs: Any) -> Self:
-        """Connect as a Tiled profile says, and write there; see `from_uri`.
-
-        Parameters
-        ----------
-        profile : str
-            Name of the profile.
-        **kwargs
-            Options of this class; anything else goes to `tiled.client.from_profile`.
-
-        """
+        """Connect as a Tiled profile says, and write there; see `from_uri`."""
         options = cls._options(kwargs)
-        opening = Opening.of_profile(profile, kwargs)
-        return cls(connect(opening) if opening else from_profile(profile, **kwargs), **options)
+        if (opening := Opening.of_profile(profile, kwargs)) is None:
+            return cls(from_profile(profile, **kwargs), **options)
+        return cls._connected(opening, options)
+
+    @classmethod
+    def _connected(cls, opening: Opening, options: dict[str, Any]) -> Self:
+        connection = connect(opening)
+        writer = cls(connection.client if connection.is_open else connection, **options)
+        writer._connection.is_ours = True
+        return writer
 
     @property
     def client(self) -> BaseClient:

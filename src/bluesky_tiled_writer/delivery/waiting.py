@@ -20,8 +20,7 @@ def wait_stored(job: RunJob, sender: Sender, settings: Settings) -> None:
     """Wait until a run is stored, or it is known that it cannot be soon.
 
     It waits neither for a login nor for a permission, nor for another process that writes the run;
-    nor for a server that is down, unless only
-    the caller can be told of that.
+    nor for a server that is down, unless only the caller can be told of that.
 
     Raises
     ------

@@ -51,6 +51,8 @@ class Connection:
     ----------
     last_error : StorageError or None
         Why the last attempt to open a client failed.
+    is_ours : bool
+        True if the client was opened for one writer, and not given to it.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Connection:
     ) -> None:
         self.address = address
         self.last_error: StorageError | None = None
+        self.is_ours = opening is not None
         self._client = client
         self._context = None if client is None else client.context
         self._opening = opening
@@ -175,12 +178,12 @@ class Connection:
             self._context = other._context
 
     def rest(self) -> None:
-        """Close what is connected, if the client was opened here; the next request connects anew.
+        """Close what is connected, if the client is ours; the next request connects anew.
 
         Programs that make a writer for each task would wait for the garbage collector otherwise:
         in `tiled.client` objects refer to each other in circles.
         """
-        if self._opening is None or self._context is None or self._context.cache is not None:
+        if not self.is_ours or self._context is None or self._context.cache is not None:
             return  # it is the user's, or has a cache that would be closed, too
         self._context.http_client._transport.close()
 
@@ -256,13 +259,8 @@ class Connection:
         return True
 
 
-def connect(opening: Opening) -> Connection | BaseClient:
-    """Open a client, unless that takes long.
-
-    Returns
-    -------
-    BaseClient or Connection
-        The latter if there is no client yet: it opens one later.
+def connect(opening: Opening) -> Connection:
+    """Open a client, unless that takes long; otherwise the connection opens it later.
 
     Raises
     ------
@@ -275,10 +273,11 @@ def connect(opening: Opening) -> Connection | BaseClient:
     attempt.start()
     attempt.join(START_TIMEOUT)
     if connection.is_open:
-        return connection.client
+        return connection
     error = None if attempt.is_alive() else connection.last_error
     if isinstance(error, LoginRefused) and can_prompt():
-        return connection.client
+        connection.open(prompt=True)
+        return connection
     if error is not None and error.retry is Retry.NEVER:
         raise error
     logger.warning(
