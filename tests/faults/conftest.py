@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -88,28 +87,6 @@ def make_writer(faulty_client: Container, journals: Path) -> Iterator[MakeWriter
             return writers.enter_context(TiledWriter(client, **options))
 
         yield make
-
-
-@pytest.fixture
-def collected(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Let go of http clients that `from_uri` has opened in vain, and does not close.
-
-    The errors in the log hold them, by their tracebacks.
-    """
-    yield
-    for phase in ("setup", "call"):
-        caplog.get_records(phase).clear()  # type: ignore[arg-type]
-    caplog.clear()
-    gc.collect()
-
-
-OPENED_IN_VAIN = [
-    pytest.mark.usefixtures("collected"),
-    pytest.mark.filterwarnings(
-        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-    ),
-]
-"""Marks of tests in which `from_uri` fails."""
 
 
 @pytest.fixture(scope="session")

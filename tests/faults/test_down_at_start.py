@@ -20,10 +20,7 @@ from tree import read_arrow, stream_of
 from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.errors import ServerUnreachable, StorageError
 
-from .conftest import OPENED_IN_VAIN
 from .tiled_process import KEY, TiledProcess
-
-pytestmark = OPENED_IN_VAIN
 
 SOON = 5.0
 """s: the constructors return within two seconds; machines are busy."""
@@ -156,6 +153,7 @@ def test_what_answers_is_no_tiled_server(server: TiledProcess, tmp_path: Path) -
         wait_until(lambda: writer.status.last_error)
         with pytest.raises(StorageError, match=r"no Tiled server.*Is the address right"):
             _ = writer.client
+        writer.close(timeout=0.5)
 
 
 @pytest.mark.parametrize("uri", ["htps://tiled", "tiled:8000", "http://", "/data", "http://[::1"])

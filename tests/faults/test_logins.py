@@ -19,11 +19,8 @@ from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.errors import LoginRefused, NotStored, StorageError
 
 from . import LONG
-from .conftest import OPENED_IN_VAIN
 from .tiled_process import KEY, TiledProcess
 from .tokens import OwnTokenAuth, TokenAuth, TokenServer
-
-pytestmark = OPENED_IN_VAIN
 
 HARDLY = 3.0
 """s: for a whole run whose `stop` does not wait; machines are busy."""

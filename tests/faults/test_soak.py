@@ -22,11 +22,8 @@ from tree import read_arrow, stream_of
 
 from bluesky_tiled_writer import TiledWriter
 
-from .conftest import OPENED_IN_VAIN
 from .tiled_process import KEY, TiledProcess
 from .tokens import TokenAuth, TokenServer
-
-pytestmark = OPENED_IN_VAIN
 
 SECONDS = float(os.environ.get("SOAK", "15"))
 """s: how long it lasts; ``nox -s soak`` takes an hour."""
