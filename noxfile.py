@@ -1,6 +1,7 @@
 """The checks and chores of the project, one session each: ``nox --list`` shows them."""
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -146,7 +147,14 @@ def newest_server(session: nox.Session) -> Iterator[str]:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     log = environment.with_suffix(".log")
-    command = ["-m", "tiled", "serve", "catalog", "--temp", "--api-key=secret", f"--port={port}"]
+    storage = Path(session.create_tmp(), "storage").resolve()
+    shutil.rmtree(storage, ignore_errors=True)
+    (storage / "data").mkdir(parents=True)
+    catalog = str(storage / "catalog.db")
+    session.run(str(python), "-m", "tiled", "catalog", "init", catalog, external=True, silent=True)
+    written = [f"--write={storage / 'data'}", f"--write=sqlite:///{storage / 'tables.db'}"]
+    options = [*written, "--api-key=secret", f"--port={port}"]
+    command = ["-m", "tiled", "serve", "catalog", catalog, *options]
     with log.open("wb") as output:
         process = Popen([python, *command], stdin=DEVNULL, stdout=output, stderr=STDOUT)
     try:
