@@ -128,7 +128,7 @@ def oldest(session: nox.Session) -> None:
     (tiled,) = (name for name in requirements if name.startswith("tiled"))
     packages = ["h5py", "hypothesis", "ophyd", "pillow", "pytest>=9.0", "tifffile"]
     session.install("-e", ".", tiled.replace(">=", "=="), *packages)
-    paths = ["test_tutorial.py", "sink/test_requests.py", "writer/test_streams.py"]
+    paths = ["test_tutorial.py", "writer/test_streams.py"]
     with newest_server(session) as uri:
         options = ["-m", "not plugins", f"--basetemp={session.create_tmp()}/tests"]
         paths = session.posargs or [f"tests/{path}" for path in paths]
