@@ -72,9 +72,14 @@ class Address:
         return Address(f"{parts.scheme}://{host}:{port}{parts.path}", self.path)
 
     @property
+    def quoted_path(self) -> list[str]:
+        """The path as parts of a URL."""
+        return [quote(name, safe="") for name in self.path]
+
+    @property
     def uri(self) -> str:
         """The address as one text, without a slash at its end; journals name their server so."""
-        return "/".join([f"{self.server}metadata", *(quote(name, safe="") for name in self.path)])
+        return "/".join([f"{self.server}metadata", *self.quoted_path])
 
     def __str__(self) -> str:
         return self.uri

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from inspect import signature
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 from tiled.client import from_context, from_profile, from_uri
@@ -134,7 +133,7 @@ class Opening:
                 client: BaseClient = from_context(
                     root.context,
                     root.structure_clients,
-                    list(map(quote_name, self.address.path)),
+                    self.address.quoted_path,
                     self.options.get("include_data_sources", False),
                 )
         except RequestRefused as error:
@@ -205,11 +204,6 @@ class Opening:
             context, _ = Context.from_any_uri(self.address.server, **options)
             with context:
                 return bool(context.use_cached_tokens())
-
-
-def quote_name(name: str) -> str:
-    """Return a name as a part of a URL."""
-    return quote(name, safe="")
 
 
 def _open_uri(uri: str, options: Mapping[str, Any]) -> BaseClient:
