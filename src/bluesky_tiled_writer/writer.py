@@ -180,8 +180,8 @@ class TiledWriter(DocumentRouter):
     @classmethod
     def from_profile(cls, profile: str, **kwargs: Any) -> Self:
         """Connect as a Tiled profile says, and write there; see `from_uri`."""
-        options = cls._options(kwargs)
-        if (opening := Opening.of_profile(profile, kwargs)) is None:
+        options, opening = cls._options(kwargs), Opening.of_profile(profile, kwargs)
+        if opening is None:
             return cls(from_profile(profile, **kwargs), **options)
         return cls._connected(opening, options)
 
@@ -200,8 +200,8 @@ class TiledWriter(DocumentRouter):
     @classmethod
     def _options(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Take the options of the constructor out of keyword arguments."""
-        known = {*signature(TiledWriter).parameters, *signature(cls).parameters} - {"client"}
-        return {name: kwargs.pop(name) for name in known & kwargs.keys()}
+        known = {*signature(TiledWriter).parameters, *signature(cls).parameters}
+        return {name: kwargs.pop(name) for name in (known - {"client"}) & kwargs.keys()}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} to {self._connection.address}: {self.status}>"
@@ -280,7 +280,9 @@ class TiledWriter(DocumentRouter):
         """Take a stream datum."""
         self._router.of_descriptor("stream_datum", doc)
 
-    def announce(self, uid: str, documents: Callable[[], Iterable[tuple[str, Any]]]) -> None:
+    def announce(
+        self, uid: str, documents: Callable[[], Iterable[tuple[str, Any]]] | None = None
+    ) -> None:
         """Tell beforehand which documents of a run will come, in case that Tiled holds some of it.
 
         Without it, and without a journal, a run that Tiled holds in part is set aside.
@@ -289,10 +291,14 @@ class TiledWriter(DocumentRouter):
         ----------
         uid : str
             Uid of the run.
-        documents : callable
-            Returns all of its documents; called only if Tiled holds the run already.
+        documents : callable, optional
+            Returns all of its documents, if Tiled holds the run. By default, all will come.
         """
         self._manager.announce(uid, documents)
+
+    def forget(self, uid: str) -> None:
+        """Send nothing more of a run, and remove its journal: somebody else stores it."""
+        self._router.forget(uid)
 
     # -- what the user wants to know ------------------------------------------------------------
 
@@ -387,13 +393,9 @@ class TiledWriter(DocumentRouter):
 def _new_manager(
     connection: Connection, settings: Settings, journal_directory: str | Path | None
 ) -> RunManager:
-    sender = Sender(
-        connection,
-        settings.flush_interval,
-        connections=settings.connections,
-        exit_timeout=settings.timeout,
-    )
     journals = None
     if journal_directory is not None:
         journals = JournalDirectory(None if journal_directory == "default" else journal_directory)
+    interval, number, patience = settings.flush_interval, settings.connections, settings.timeout
+    sender = Sender(connection, interval, connections=number, exit_timeout=patience)
     return RunManager(settings, sender, TiledDestination.of(connection), journals)

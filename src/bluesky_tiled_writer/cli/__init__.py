@@ -7,7 +7,6 @@
     replay.py            Replay: stores the runs of a file in Tiled
     reports.py           what became of these runs
     saved_documents.py   SavedDocuments, read_documents: journals, JSON Lines, msgpack
-    run_index.py         the run of each document, and the runs that have no stop yet
 """
 
 from .app import app

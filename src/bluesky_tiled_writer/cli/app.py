@@ -25,11 +25,13 @@ from bluesky_tiled_writer.errors import (
     mapped_errors,
 )
 from bluesky_tiled_writer.journal import JournalDirectory, to_json_lines
+from bluesky_tiled_writer.run import RunIndex
 from bluesky_tiled_writer.sink import sort_stored
 
+from .consume import consume
+from .options import ApiKey, PathMaps, To, pairs
 from .output import complain, count, describe, print_report, progress_bar, progress_bars
 from .replay import TIMEOUT, Replay
-from .run_index import RunIndex
 from .saved_documents import SavedDocuments
 
 INTERRUPTED = 130
@@ -71,13 +73,6 @@ app = typer.Typer(
     help="Store saved Bluesky documents in Tiled, compare runs, and show journals.",
 )
 
-To = Annotated[str, typer.Option("--to", metavar="URI", help="Address of the container in Tiled.")]
-ApiKey = Annotated[
-    str | None,
-    typer.Option(
-        "--api-key", envvar="TILED_API_KEY", show_envvar=True, help="API key of the server."
-    ),
-]
 Directory = Annotated[
     Path | None,
     typer.Option(
@@ -105,6 +100,9 @@ def _options(
     logging.getLogger("bluesky_tiled_writer").addHandler(logging.NullHandler())
 
 
+app.add_typer(consume, name="consume")
+
+
 @app.command()
 def replay(
     paths: Annotated[
@@ -122,10 +120,7 @@ def replay(
     max_array_size: Annotated[
         int, typer.Option(help="As for TiledWriter; that of a journal takes precedence.")
     ] = 0,
-    path_map: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FROM=TO", help="As for TiledWriter; may be given more than once."),
-    ] = None,
+    path_map: PathMaps = None,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait for a server that is down.")
     ] = TIMEOUT,
@@ -136,7 +131,7 @@ def replay(
     sends the rest. The exit status is 0 if Tiled has all of it.
     """
     files = list(_files(paths))
-    maps, complete = _pairs(path_map or []), True
+    maps, complete = pairs(path_map or [], "--path-map"), True
     with _connected(to, api_key) as client, progress_bars() as progress:
         to_tiled = Replay(
             client, finish=finish, timeout=timeout, max_array_size=max_array_size, path_map=maps
@@ -290,16 +285,6 @@ def _files(paths: list[Path]) -> Iterator[Path]:
             yield from sorted(item for item in path.iterdir() if item.suffix in SUFFIXES)
         else:
             yield path
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs = {}
-    for text in texts:
-        left, equals, right = text.partition("=")
-        if not (left and equals and right):
-            raise typer.BadParameter(f"{text!r} is not FROM=TO", param_hint="--path-map")
-        pairs[left] = right
-    return pairs
 
 
 if __name__ == "__main__":

@@ -22,11 +22,10 @@ from bluesky_tiled_writer.errors import (
     UnknownReference,
 )
 from bluesky_tiled_writer.journal import JournalReader, known_options, try_lock
-from bluesky_tiled_writer.run import Known, is_made
+from bluesky_tiled_writer.run import Known, OpenRuns, RunIndex, is_made
 from bluesky_tiled_writer.writer import TiledWriter
 
 from .reports import FileReport, Outcome, RunReport
-from .run_index import OpenRuns, RunIndex
 from .saved_documents import Format, Pair, SavedDocuments
 
 logger = logging.getLogger("bluesky_tiled_writer")

@@ -16,10 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
-import numpy as np
 
 from bluesky_tiled_writer.errors import InvalidDocument, TiledWriterError, UnreadableFile
-from bluesky_tiled_writer.journal import MAGIC, NOTE, SUFFIX, JournalReader
+from bluesky_tiled_writer.journal import (
+    MAGIC,
+    NOTE,
+    SUFFIX,
+    JournalReader,
+    from_msgpack_numpy,
+)
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -147,7 +152,7 @@ class SavedDocuments:
                 strict_map_key=False,
                 # A document may be as large as the file. A damaged one may claim any size.
                 max_buffer_size=2 * self.size + 2**20,
-                object_hook=lambda mapping: _from_numpy(mapping, unreadable),
+                object_hook=lambda mapping: from_msgpack_numpy(mapping, unreadable),
             )
             while True:
                 where = f"byte {unpacker.tell()}"
@@ -223,34 +228,3 @@ def _format_of(path: Path, begin: bytes) -> Format:
         f"{path} is not a file of saved documents.",
         hint="Give a journal of this package, JSON Lines, or msgpack of suitcase.",
     )
-
-
-def _from_numpy(mapping: Any, unreadable: list[str]) -> Any:
-    """Return the array, numpy scalar or complex number that msgpack_numpy turned into a mapping.
-
-    This never raises, because msgpack could not read on; problems are added to `unreadable`.
-    """
-    try:
-        if b"nd" in mapping:
-            if mapping.get(b"kind") == b"O":
-                unreadable.append("an array of pickled Python objects, which are not loaded")
-                return None
-            dtype, data = _dtype(mapping[b"type"]), mapping[b"data"]
-            array = np.ndarray(mapping.get(b"shape", ()), dtype, buffer=data)
-            return array if mapping[b"nd"] else array[()]
-        if b"complex" in mapping:
-            return complex(mapping[b"data"])
-    except Exception as error:
-        unreadable.append(f"an array that cannot be read: {error!r}")
-        return None
-    return mapping
-
-
-def _dtype(described: Any) -> np.dtype[Any]:
-    if isinstance(described, str):
-        return np.dtype(described)
-    return np.dtype([(field[0], _dtype(field[1]), *map(_size, field[2:])) for field in described])
-
-
-def _size(shape: Any) -> Any:
-    return tuple(shape) if isinstance(shape, list) else shape

@@ -166,6 +166,17 @@ class ConnectJob:
         self.finished = True
 
 
+class IgnoredRun:
+    """A run that another writer of this process stores: its documents are not needed here."""
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.links: list[str] = []
+
+    def take(self, name: str, doc: Any) -> None:
+        """Ignore a document."""
+
+
 class Wakes(Protocol):
     """The sender, as its jobs use it; see `Sender`."""
 

@@ -14,9 +14,10 @@ from bluesky_tiled_writer.errors import (
     UnknownReference,
 )
 
+from .jobs import IgnoredRun
 from .resumption import Links, UnknownRuns
 from .run_job import RunJob
-from .run_manager import IgnoredRun, RunManager
+from .run_manager import RunManager
 
 Run = RunJob | IgnoredRun
 Found = TypeVar("Found", Run, list[Run])
@@ -42,6 +43,12 @@ class Router:
     def clear(self) -> None:
         """Forget all runs."""
         self._routes.clear()
+
+    def forget(self, uid: str) -> None:
+        """Forget a run that somebody else stores."""
+        if uid in self._routes.runs:
+            self._routes.forget(uid)
+        self._manager.forget(uid)
 
     def start(self, doc: Any) -> None:
         """Open a run."""

@@ -387,7 +387,7 @@ class RunJob:
         self._sender.wake(self)
 
     def cancel(self) -> None:
-        """Forget a run whose start document was refused."""
+        """Forget the run: its start document was refused, or somebody else stores it."""
         with self.life.lock:
             self.life.cancel()
             self._slot.drop(keep_rows=False)

@@ -39,7 +39,7 @@ class Transition(Enum):
     """A change of state: who may make it, from which states, to which."""
 
     STOP = ("caller", frozenset({RunState.OPEN, RunState.PAUSED}), RunState.STOPPED)
-    CANCEL = ("caller", frozenset({RunState.OPEN}), RunState.CLOSED)
+    CANCEL = ("caller", _UNSTORED | {RunState.SET_ASIDE}, RunState.CLOSED)
     PAUSE = ("sender", frozenset({RunState.OPEN}), RunState.PAUSED)
     STORE = ("sender", _UNSTORED | {RunState.SET_ASIDE}, RunState.STORED)
     CLOSE = ("sender", frozenset({RunState.STORED}), RunState.CLOSED)
@@ -132,7 +132,7 @@ class RunLife:
             return True
 
     def cancel(self) -> bool:
-        """Forget a run whose start document was refused."""
+        """Forget a run whose start document was refused, or that somebody else stores."""
         return self._make(Transition.CANCEL)
 
     def pause(self) -> bool:

@@ -16,7 +16,7 @@ from bluesky_tiled_writer.journal import DocumentCopies, JournalDirectory, Journ
 from bluesky_tiled_writer.run import Known
 
 from . import process
-from .jobs import ConnectJob, Destination
+from .jobs import ConnectJob, Destination, IgnoredRun
 from .pipeline import count_rows
 from .process import Owner
 from .recovery import OrphanSearch, Recovery
@@ -32,17 +32,6 @@ logger = logging.getLogger("bluesky_tiled_writer")
 
 LET_GO = 5.0
 """Seconds after which a run for another container is released if its login may not write it."""
-
-
-class IgnoredRun:
-    """A run that another writer of this process stores: its documents are not needed here."""
-
-    def __init__(self, uid: str) -> None:
-        self.uid = uid
-        self.links: list[str] = []
-
-    def take(self, name: str, doc: Any) -> None:
-        """Ignore a document."""
 
 
 class RunManager:
@@ -147,12 +136,21 @@ class RunManager:
             self._destination.uri,
         )
 
-    def announce(self, uid: str, documents: Callable[[], Iterable[tuple[str, Any]]]) -> None:
+    def announce(self, uid: str, documents: Callable[[], Iterable[tuple[str, Any]]] | None) -> None:
         """Know all documents of a run before its start, in case that Tiled holds some of it."""
-        self._announced[uid] = lambda: count_rows(documents(), self._settings)
+        if documents is None:
+            self._announced[uid] = lambda: Known(all_come=True)
+        else:
+            self._announced[uid] = lambda: count_rows(documents(), self._settings)
+
+    def forget(self, uid: str) -> None:
+        """Forget a run that somebody else stores."""
+        for job in self.jobs:
+            if job.uid == uid:
+                self.cancel(job)
 
     def cancel(self, job: RunJob) -> None:
-        """Forget a run whose start document was refused."""
+        """Forget a run whose start document was refused, or that somebody else stores."""
         job.cancel()
         with self._lock:
             self._jobs.remove(job)

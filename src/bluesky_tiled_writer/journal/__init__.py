@@ -13,6 +13,7 @@ It treats documents as named values, and does not know Tiled.
     durability.py   DocumentCopies: which copies of a run exist, and what they allow to promise
     backup.py       Backup: the documents of a run that Tiled refused, as JSON Lines or in memory
     export.py       a journal as JSON Lines
+    msgpack_numpy.py  values of numpy as msgpack_numpy writes them
 """
 
 from .backup import Backup
@@ -23,6 +24,7 @@ from .export import to_json_lines
 from .file import SUFFIX, JournalFile
 from .format import JOURNALED_OPTIONS, MAGIC, NOTE, Header, known_options
 from .lock import try_lock
+from .msgpack_numpy import from_msgpack_numpy
 from .reader import Damage, Entry, JournalReader
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "JournalInfo",
     "JournalReader",
     "default_path",
+    "from_msgpack_numpy",
     "known_options",
     "to_json_lines",
     "try_lock",

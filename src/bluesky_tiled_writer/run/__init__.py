@@ -13,11 +13,13 @@
 `steps`             what to do in Tiled, as facts; the `Sink` protocol
 `settings`          `RunSettings`
 `synthetic_stop`    stop documents for runs that have none
+`run_index`         the run of each document, and the runs that have no stop yet
 ==================  =============================================================================
 """
 
 from .batch import Batch
 from .external import ExternalKey
+from .run_index import OpenRuns, RunIndex
 from .run_writer import RunWriter
 from .settings import READY_BYTES, RunSettings
 from .steps import (
@@ -94,11 +96,13 @@ __all__ = [
     "Forms",
     "Known",
     "Node",
+    "OpenRuns",
     "Plan",
     "Rebuild",
     "Rechunk",
     "RegisterAsset",
     "RegisterDatum",
+    "RunIndex",
     "RunSettings",
     "RunWriter",
     "Sink",

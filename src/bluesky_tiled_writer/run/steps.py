@@ -5,6 +5,7 @@ A `Stream` decides on them, a `TaskExecutor` hands them over in order, and a `Si
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -186,10 +187,18 @@ class Discard:
 
 @dataclass(frozen=True)
 class Known:
-    """What the documents of a run amount to: rows by stream, and the uid of the stop document."""
+    """What the documents of a run amount to: rows by stream, and the uid of the stop document.
 
-    rows: Mapping[str, int]
+    If `all_come`, they are not known yet, but whatever Tiled holds of the run will come again.
+    """
+
+    rows: Mapping[str, int] = field(default_factory=dict)
     stop: str | None = None
+    all_come: bool = False
+
+    def rows_of(self, stream: str) -> float:
+        """Return how many rows of a stream Tiled may hold."""
+        return math.inf if self.all_come else self.rows.get(stream, 0)
 
 
 @dataclass(frozen=True)

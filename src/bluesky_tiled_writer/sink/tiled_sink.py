@@ -204,7 +204,7 @@ class TiledSink:
     def _check_held(self, step: CheckHeld) -> None:
         if step.run not in self._adopted:
             return
-        known = step.documents() if step.documents is not None else Known({})
+        known = step.documents() if step.documents is not None else Known()
         stop = self._adopted[step.run].get("stop")
         if stop and stop["uid"] == known.stop:
             raise complete(step.run)
@@ -217,7 +217,7 @@ class TiledSink:
 
     def _compare_held(self, step: CheckHeld, known: Known) -> None:
         for node, rows in rows_held(self._requests, step.run):
-            ours = known.rows.get(node.stream, 0)
+            ours = known.rows_of(node.stream)
             if rows > ours and step.documents is None:
                 raise DocumentsIncomplete(
                     f"Tiled already holds {rows} rows of the stream {node.stream!r} of run"

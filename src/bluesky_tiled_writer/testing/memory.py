@@ -240,12 +240,12 @@ class MemorySink:
     def _check_held(self, step: CheckHeld) -> None:
         if (adopted := self._adopted.get(step.run)) is None:
             return
-        known = step.documents() if step.documents is not None else Known({})
+        known = step.documents() if step.documents is not None else Known()
         if "stop" in adopted and adopted["stop"].get("uid") == known.stop:
             raise RunComplete(f"The run {step.run!r} is stored already.")
         for path, node in self.server.nodes.items():
             if path[0] == step.run and not node.in_files:
-                held, ours = len(node), known.rows.get(path[1], 0)
+                held, ours = len(node), known.rows_of(path[1])
                 if held > ours:
                     raise DocumentsIncomplete(
                         f"{'/'.join(path)} has {held} rows, but the documents give {ours}."

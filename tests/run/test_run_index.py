@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from documents import RunBuilder, data_key, scalar_run
 
-from bluesky_tiled_writer.cli.run_index import OpenRuns, RunIndex
+from bluesky_tiled_writer.run import OpenRuns, RunIndex
 
 
 def test_documents_of_interleaved_runs_are_told_apart() -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bluesky_tiled_writer.run import DOCUMENTS_END, interrupted_stop
+from .synthetic_stop import DOCUMENTS_END, interrupted_stop
 
 
 class RunIndex:
@@ -14,6 +14,7 @@ class RunIndex:
 
     def __init__(self) -> None:
         self._runs: dict[Any, str] = {}
+        self._links: dict[str, list[str]] = {}  # by run, the uids that lead to it
 
     def run_of(self, name: str, doc: Mapping[str, Any]) -> str | None:
         """Return the uid of the document's run, or None if no document so far tells it."""
@@ -26,11 +27,17 @@ class RunIndex:
             name = "datum_page"
         if name in ("descriptor", "resource", "stream_resource", "stop"):
             run, uid = _text(doc.get("run_start")), _text(doc.get("uid"))
-            if run is not None and uid is not None and name != "stop":
+            if run is not None and uid is not None and name != "stop" and uid not in self._runs:
                 self._runs[uid] = run
+                self._links.setdefault(run, []).append(uid)
             return run
         by = "resource" if name in ("datum", "datum_page") else "descriptor"
         return self._runs.get(_text(doc.get(by)))
+
+    def forget(self, run: str) -> None:
+        """Forget a run, of which no more documents come."""
+        for uid in self._links.pop(run, ()):
+            self._runs.pop(uid, None)
 
 
 class OpenRuns:
