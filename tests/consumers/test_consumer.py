@@ -16,7 +16,6 @@ import msgpack
 import pyarrow as pa
 import pytest
 from documents import Pair, RunBuilder, scalar_run
-from servers import wait_until
 from tiled.client.container import Container
 from tree import read_arrow, stream_of
 
@@ -24,6 +23,7 @@ from bluesky_tiled_writer.consumers import Consumer, Monitor, Start
 from bluesky_tiled_writer.consumers import consumer as module
 
 from .memory_bus import MemoryBus, packed
+from .waiting import wait_until
 
 NewConsumer = Callable[..., Consumer]
 

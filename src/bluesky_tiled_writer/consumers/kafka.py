@@ -32,6 +32,8 @@ DEFAULT_PATH = Path("/etc/bluesky/kafka.yml")
 
 AT_ONCE = 500
 """Messages that are taken together."""
+MEASURE_EVERY = 1.0
+"""Seconds between two looks at how many messages there are."""
 PATIENCE = 10.0
 """Seconds to wait for an answer of the brokers."""
 
@@ -155,8 +157,9 @@ class KafkaSource:
         )
         self._assignments: Assignments | None = None
         self._assigned: dict[str, TopicPartition] = {}
-        self._paused = False
-        self._told = False
+        self._paused = self._told = False
+        self._lag: int | None = None
+        self._next_measure = 0.0
 
     def open(self, assignments: Assignments) -> None:
         """Subscribe to the topics."""
@@ -170,6 +173,9 @@ class KafkaSource:
 
     def receive(self, timeout: float) -> Sequence[Message]:
         """Return what has come."""
+        if time.monotonic() >= self._next_measure:  # not when asked: other threads hang in this
+            self._lag = self._measure_lag()
+            self._next_measure = time.monotonic() + MEASURE_EVERY
         received = []
         for message in self._consumer.consume(AT_ONCE, timeout):
             error = message.error()
@@ -216,6 +222,9 @@ class KafkaSource:
 
     def lag(self) -> int | None:
         """Return how many messages did not come yet, as far as the brokers have told."""
+        return self._lag
+
+    def _measure_lag(self) -> int | None:
         total = 0
         for assigned in list(self._assigned.values()):
             try:
