@@ -52,6 +52,11 @@ class Service:
             return status
         return None
 
+    def tells(self, **expected: Any) -> bool:
+        """Return True if it tells this of itself."""
+        status = self.status() or {}
+        return all(status.get(name) == value for name, value in expected.items())
+
     @property
     def messages(self) -> list[str]:
         """What it has logged."""
