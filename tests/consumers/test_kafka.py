@@ -20,7 +20,7 @@ from tiled.client import from_uri
 from tiled.client.container import Container
 from tree import read_arrow, stream_of
 
-from bluesky_tiled_writer.consumers.kafka import KafkaSource, read_configuration
+from bluesky_tiled_writer.consumers import KafkaSource, read_configuration
 from bluesky_tiled_writer.errors import TiledWriterError
 
 from .kafka_broker import Beamline, KafkaBroker

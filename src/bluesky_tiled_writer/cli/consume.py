@@ -7,8 +7,8 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import typer
 
 from bluesky_tiled_writer.consumers import Consumer, Monitor, Source
-from bluesky_tiled_writer.errors import TiledWriterError
 
 from .options import ApiKey, MaxArraySize, PathMaps, To, pairs
 
@@ -86,8 +85,8 @@ def kafka(
     timeout: Timeout = 30.0,
 ) -> None:
     """Store the runs in topics of Kafka."""
-    with _needs("confluent_kafka", "kafka"):
-        from bluesky_tiled_writer.consumers.kafka import KafkaSource, read_configuration
+    from bluesky_tiled_writer.consumers import KafkaSource, read_configuration
+
     found = {} if brokers and config is None else read_configuration(config)
     if brokers:
         found["bootstrap.servers"] = brokers
@@ -131,17 +130,6 @@ def _serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         consumer.run(timeout)
-
-
-@contextmanager
-def _needs(module: str, extra: str) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise TiledWriterError(
-            f"{module} is not installed.",
-            hint=f"`pip install 'bluesky-tiled-writer[{extra}]'` brings it.",
-        ) from error
 
 
 class _JsonLines(logging.Formatter):
