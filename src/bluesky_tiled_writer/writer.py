@@ -393,9 +393,8 @@ class TiledWriter(DocumentRouter):
 def _new_manager(
     connection: Connection, settings: Settings, journal_directory: str | Path | None
 ) -> RunManager:
-    journals = None
-    if journal_directory is not None:
-        journals = JournalDirectory(None if journal_directory == "default" else journal_directory)
+    path = None if journal_directory == "default" else journal_directory
+    journals = None if journal_directory is None else JournalDirectory(path)
     interval, number, patience = settings.flush_interval, settings.connections, settings.timeout
     sender = Sender(connection, interval, connections=number, exit_timeout=patience)
     return RunManager(settings, sender, TiledDestination.of(connection), journals)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bluesky_tiled_writer.consumers import Consumer, Monitor, Source
+from bluesky_tiled_writer.consumers import Consumer, MessageSource, Monitor
 
 from .options import ApiKey, MaxArraySize, PathMaps, To, pairs
 
@@ -108,7 +108,7 @@ def _writer_options(
 
 
 def _serve(
-    new_source: Callable[[], Source],
+    new_source: Callable[[], MessageSource],
     to: str,
     directory: Path | None,
     options: dict[str, Any],

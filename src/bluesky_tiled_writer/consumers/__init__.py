@@ -20,7 +20,7 @@ from bluesky_tiled_writer.errors import TiledWriterError
 from .consumer import Consumer
 from .monitor import Monitor
 from .set_aside import SetAside
-from .source import Assignments, Message, Source, Start
+from .source import Assignments, Message, MessageSource, Start
 
 if TYPE_CHECKING:
     from .kafka import KafkaSource, read_configuration
@@ -33,9 +33,9 @@ __all__ = [
     "Consumer",
     "KafkaSource",
     "Message",
+    "MessageSource",
     "Monitor",
     "SetAside",
-    "Source",
     "Start",
     "read_configuration",
 ]

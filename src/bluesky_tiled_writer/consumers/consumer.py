@@ -21,7 +21,7 @@ from bluesky_tiled_writer.writer import TiledWriter
 from .directory import Directory
 from .positions import Positions
 from .set_aside import SetAside
-from .source import Message, Source, Start
+from .source import Message, MessageSource, Start
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -65,7 +65,7 @@ class Consumer:
 
     Parameters
     ----------
-    source : Source
+    source : MessageSource
         The bus; see `KafkaSource`, `NatsSource` and `ZmqSource`.
     client : tiled.client.base.BaseClient or str
         The container in Tiled that gets the runs, or its URI; then the server may be down.
@@ -90,7 +90,7 @@ class Consumer:
 
     def __init__(
         self,
-        source: Source,
+        source: MessageSource,
         client: Any,
         *,
         directory: str | Path | None = None,

@@ -59,7 +59,7 @@ class Start:
 
 
 class Assignments(Protocol):
-    """What a source tells its consumer, in the thread that calls `Source.receive`."""
+    """What a source tells its consumer, in the thread that calls `MessageSource.receive`."""
 
     def assign(self, partition: str, start: Start) -> None:
         """Take note that the messages of a partition come from now on."""
@@ -76,7 +76,7 @@ class Assignments(Protocol):
         ...
 
 
-class Source(Protocol):
+class MessageSource(Protocol):
     """A bus.
 
     Attributes
