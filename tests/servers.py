@@ -108,10 +108,18 @@ class PostgreSQL:
     """A PostgreSQL cluster of our own, in a temporary directory, without durability.
 
     It listens on a Unix socket in that directory and on a free port of localhost.
+
+    Parameters
+    ----------
+    binaries : Path
+        Directory of its programs.
+    survives : bool
+        Keep what was committed when the cluster is killed (not when the machine is).
     """
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, *, survives: bool = False) -> None:
         self._binaries = binaries
+        self._survives = survives
         # A short path outside of pytest's directories: those are closed to other users, and the
         # name of a Unix socket may have 107 bytes.
         self._directory = Path(tempfile.mkdtemp(prefix="pg-"))
@@ -134,25 +142,33 @@ class PostgreSQL:
 
     @contextmanager
     def running(self) -> Iterator[PostgreSQL]:
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": self._port,
-            "unix_socket_directories": self._directory,
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
-        }
-        options = " ".join(f"-c {key}={value}" for key, value in settings.items())
-        log = str(self._directory / "log")
         try:
             self._run("initdb", "--username=postgres", "--auth=trust", "--no-sync")
-            self._run("pg_ctl", "start", "--wait", f"--log={log}", f"--options={options}")
+            self._start()
             try:
                 yield self
             finally:
                 self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
         finally:
             shutil.rmtree(self._directory)
+
+    def crash(self) -> None:
+        """End without a word to anybody, and start again, as after a crash."""
+        self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
+        self._start()
+
+    def _start(self) -> None:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self._port,
+            "unix_socket_directories": self._directory,
+            "fsync": "off",
+            "synchronous_commit": "on" if self._survives else "off",
+            "full_page_writes": "off",
+        }
+        options = " ".join(f"-c {key}={value}" for key, value in settings.items())
+        log = str(self._directory / "log")
+        self._run("pg_ctl", "start", "--wait", f"--log={log}", f"--options={options}")
 
     @contextmanager
     def new_database(self) -> Iterator[str]:
