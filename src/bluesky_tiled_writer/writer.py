@@ -236,7 +236,7 @@ class TiledWriter(DocumentRouter):
 
     def stop(self, doc: Any) -> None:
         """Store what is left of a run, and close it; wait for that, `timeout` seconds at most."""
-        job = self._router.stop(doc)
+        job = self._router.stop(doc, wait_here=self._validate)
         if self._validate and job is not None and job.life.stored:
             log_problems(job.uid, self.client[job.uid], self.ignore_errors)
 

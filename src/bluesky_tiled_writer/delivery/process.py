@@ -42,6 +42,14 @@ class Manager(Protocol):
         """Return what job it has for a run, if any."""
         ...
 
+    def job_of(self, uid: str) -> Any:
+        """Return the job of a run whose documents come from the caller, if it is not done."""
+        ...
+
+    def wait_here(self, job: Any, since: float) -> None:
+        """Wait for a job whose stop document came at some time of the monotonic clock."""
+        ...
+
     def use_login_of(self, sender: Any) -> None:
         """Go on with the login of a new writer, if the server does not take that of this one."""
         ...
@@ -79,6 +87,12 @@ def register(manager: Manager) -> list[Manager]:
         others = [other for other in _process.managers if not other.unused]
         _process.managers = {*others, manager}
         return others
+
+
+def others(manager: Manager) -> list[Manager]:
+    """Return the other managers."""
+    with _process.lock:
+        return [other for other in _process.managers if other is not manager]
 
 
 def unregister(manager: Manager) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from . import process
 from .jobs import Destination
 from .run_job import RunJob
 from .sender import Sender
+from .waiting import is_at_rest
 
 SEARCH_AGAIN = 5.0
 """Seconds until journals are looked for again that belong to runs which have a job now."""
@@ -85,6 +87,35 @@ class OrphanSearch:
     def is_empty(self) -> bool:
         """True if there is no journal at all."""
         return self._journals.is_empty
+
+    def recover(self, jobs: Callable[[], list[RunJob]], timeout: float | None) -> None:
+        """Adopt all journals, and wait until it is known what becomes of their runs.
+
+        Parameters
+        ----------
+        jobs : callable
+            Returns the jobs that there are.
+        timeout : float, optional
+            Seconds to wait, at most.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def wait(until: Callable[[], bool]) -> None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._sender.wait(until, left)
+
+        # Those set aside release their journals in the sender's thread.
+        aside = [job for job in jobs() if job.life.error is not None and job.life.has_stop]
+        wait(lambda: all(job.finished for job in aside))
+        tried: set[Path] = set()
+        adopted: set[Path] | None = None
+        while adopted or adopted is None:
+            adopted = self.search(leave=tried.__contains__)
+            tried |= adopted  # and again: of two journals of one run, one waits for the other
+            orphans = [job for job in jobs() if job.life.orphan]  # of earlier searches, too
+            for job in orphans:
+                job.life.hurried = True
+            wait(lambda jobs=orphans: all(is_at_rest(job, self._sender) for job in jobs))  # type: ignore[misc]
 
     def search(self, leave: Callable[[Path], bool] | None = None) -> set[Path]:
         """Adopt the journals that have no owner.

@@ -70,8 +70,8 @@ class Router:
         self._routes.runs[uid] = run
         self._unknown.begin()
 
-    def stop(self, doc: Any) -> RunJob | None:
-        """Take the stop document of a run, and wait until it is stored.
+    def stop(self, doc: Any, *, wait_here: bool = False) -> RunJob | None:
+        """Take the stop document of a run, and wait until it is stored; see `wait_stored`.
 
         Returns
         -------
@@ -92,7 +92,7 @@ class Router:
         self._routes.forget(uid)
         if isinstance(run, IgnoredRun):
             return None
-        self._manager.wait_stored(run)
+        self._manager.wait_stored(run, here=wait_here)
         return run
 
     def descriptor(self, doc: Any) -> None:

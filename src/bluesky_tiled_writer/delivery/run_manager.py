@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from bluesky_tiled_writer.errors import DuplicateRun, JournalError, StorageError
@@ -26,7 +25,7 @@ from .run_life import RunState
 from .sender import Sender
 from .settings import Settings
 from .status import Status
-from .waiting import is_at_rest, wait_closed, wait_delivered, wait_stored
+from .waiting import wait_closed, wait_delivered, wait_stored
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -204,9 +203,23 @@ class RunManager:
 
     # -- waiting --------------------------------------------------------------------------------
 
-    def wait_stored(self, job: RunJob) -> None:
-        """Wait until a run is stored; see `waiting.wait_stored`."""
-        wait_stored(job, self._sender, self._settings)
+    def wait_stored(self, job: RunJob, *, here: bool = False) -> None:
+        """Wait after the stop document of a run, which may go to several places.
+
+        The last of its writers to get the stop document waits for all of them, whose servers work
+        at the same time; unless this one has to wait `here`.
+        """
+        since = time.monotonic()
+        others = [(m, found) for m in process.others(self) if (found := m.job_of(job.uid))]
+        leaves_it = not (here or job.copies.only_caller_knows)
+        if leaves_it and any(not found.life.has_stop for _, found in others):
+            return
+        for manager, found in [(self, job), *others]:
+            manager.wait_here(found, since)
+
+    def wait_here(self, job: RunJob, since: float) -> None:
+        """Wait until a run is stored by this writer; see `waiting.wait_stored`."""
+        wait_stored(job, self._sender, self._settings, since)
 
     def flush(self, timeout: float | None) -> bool:
         """See `TiledWriter.flush`."""
@@ -294,6 +307,13 @@ class RunManager:
             return Owner.STOPPED if job.life.has_stop else Owner.OPEN
         return Owner.NONE
 
+    def job_of(self, uid: str) -> RunJob | None:
+        """Return the job of a run whose documents come from the caller, if it is not done."""
+        for job in self.jobs:
+            if job.uid == uid and not job.life.orphan and not job.finished:
+                return job
+        return None
+
     def use_login_of(self, sender: Sender) -> None:
         """Go on with the login of a new writer, if the server does not take that of this one."""
         self._sender.access.use_login_of(sender.access)
@@ -325,24 +345,7 @@ class RunManager:
             raise StorageError(
                 "There is no journal to recover runs from.", hint="Give a journal_directory."
             )
-        deadline = None if timeout is None else time.monotonic() + timeout
-
-        def wait(until: Callable[[], bool]) -> None:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._sender.wait(until, left)
-
-        # Those set aside release their journals in the sender's thread.
-        aside = [job for job in self.jobs if job.life.error is not None and job.life.has_stop]
-        wait(lambda: all(job.finished for job in aside))
-        tried: set[Path] = set()
-        adopted: set[Path] | None = None
-        while adopted or adopted is None:
-            adopted = self._orphans.search(leave=tried.__contains__)
-            tried |= adopted  # and again: of two journals of one run, one waits for the other
-            orphans = [job for job in self.jobs if job.life.orphan]  # of earlier searches, too
-            for job in orphans:
-                job.life.hurried = True
-            wait(lambda jobs=orphans: all(is_at_rest(job, self._sender) for job in jobs))  # type: ignore[misc]
+        self._orphans.recover(lambda: self.jobs, timeout)
         recoveries = [Recovery.of(job) for job in self.jobs if job.life.orphan]
         self._forget_stored()
         return recoveries

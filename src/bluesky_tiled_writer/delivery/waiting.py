@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 from bluesky_tiled_writer.errors import NotStored, WrittenElsewhere
@@ -16,8 +17,10 @@ from .settings import Settings
 logger = logging.getLogger("bluesky_tiled_writer")
 
 
-def wait_stored(job: RunJob, sender: Sender, settings: Settings) -> None:
+def wait_stored(job: RunJob, sender: Sender, settings: Settings, since: float) -> None:
     """Wait until a run is stored, or it is known that it cannot be soon.
+
+    The time to wait began `since` some time of the monotonic clock.
 
     It waits neither for a login nor for a permission, nor for another process that writes the run;
     nor for a server that is down, unless only the caller can be told of that.
@@ -28,6 +31,7 @@ def wait_stored(job: RunJob, sender: Sender, settings: Settings) -> None:
         If the run is not stored, and neither a journal nor a backup has it.
     """
     timeout, life = settings.timeout, job.life
+    left = max(0.0, timeout - (time.monotonic() - since))
     only_caller_knows = timeout > 0 and job.copies.only_caller_knows
 
     def is_known() -> bool:
@@ -39,9 +43,9 @@ def wait_stored(job: RunJob, sender: Sender, settings: Settings) -> None:
         return lacks_permission(job, sender)
 
     if only_caller_knows:
-        sender.wait(is_known, timeout)
+        sender.wait(is_known, left)
     elif timeout > 0:
-        sender.wait_for_server(is_known, timeout)
+        sender.wait_for_server(is_known, left)
     why = job.obstacle or sender.last_error
     if (error := life.error) is not None:
         job.back_up(error)
