@@ -74,12 +74,21 @@ def faults(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     paths = session.posargs or [
         "tests/faults",
+        "tests/consumers",
         "tests/writer/test_batching.py",
         "tests/delivery/test_model.py",
         "tests/delivery/test_recovery_fuzz.py",
     ]
     hangs = ["-o", "faulthandler_timeout=3600"]  # one of hypothesis may take long
     session.run("pytest", *hangs, *paths, env={"FAULTS": "long"})
+
+
+@nox.session
+def scale(session: nox.Session) -> None:
+    """Kill consumers, servers and PostgreSQL in many rounds; ``tests`` has one round."""
+    session.install("-e", ".[test]")
+    hangs = ["-o", "faulthandler_timeout=3600"]
+    session.run("pytest", *hangs, "tests/scale", *session.posargs, env={"FAULTS": "long"})
 
 
 @nox.session

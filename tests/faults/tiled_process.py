@@ -92,6 +92,13 @@ class TiledProcess:
         """The address of the API, with its key."""
         return uri_of(self._url)
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        assert self._process.pid is not None
+        return self._process.pid
+
     def __enter__(self) -> Self:
         self.start()
         return self
