@@ -140,8 +140,8 @@ def main() -> None:
                             )
                     print(
                         f"scale: {writers} writers, {servers} servers:"
-                        f" {rates['ours']:.1f} {unit}/s, peer {rates['peer']:.1f}, ratio {rates['ours'] / rates['peer']:.1f};"
-                        f" busy: {shares}",
+                        f" {rates['ours']:.1f} {unit}/s, peer {rates['peer']:.1f},"
+                        f" ratio {rates['ours'] / rates['peer']:.1f}; busy: {shares}",
                         flush=True,
                     )
 
