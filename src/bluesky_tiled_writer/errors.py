@@ -6,7 +6,7 @@
      |-- DocumentError              the documents are at fault
      |     |-- InvalidDocument      a document breaks the event model
      |     |-- UnknownReference     a document points to a run, stream or resource never seen
-     |     |-- DuplicateRun         a second start document for a run that is open
+     |     |-- DuplicateRun         another start document for a run that is open
      |     `-- UnreadableFile       a file does not hold saved documents, or cannot be opened
      |-- NotCopyable                a writer was to be pickled or copied
      |-- JournalError               a journal cannot be written or read

@@ -148,10 +148,18 @@ def test_missing_rows_are_named_and_the_others_compared(client: Container) -> No
 
 def test_rows_stored_twice_are_named(client: Container) -> None:
     run = scalar_run(4)
-    write(client, [*run.docs[:4], run.docs[3], *run.docs[4:]])
+    name, event = run.docs[3]
+    write(client, [*run.docs[:4], (name, {**event, "uid": "another"}), *run.docs[4:]])
     assert differences(client, run) == [
         "stream 'primary': 1 rows are stored once too often: seq_num 2"
     ]
+
+
+def test_documents_that_come_twice_are_expected_once(client: Container) -> None:
+    run = scalar_run(4)
+    write(client, run.docs)
+    run.docs[:-1] = [pair for pair in run.docs[:-1] for _ in range(2)]
+    assert differences(client, run) == []
 
 
 def test_rows_in_another_order_are_found(client: Container) -> None:

@@ -1,7 +1,8 @@
 """Compare the documents of a run with what Tiled holds of it, row by row.
 
 What to expect is derived from the documents alone; of the code that stores them only the normalizer
-is used. A cell that the notes of the run mention is not a difference.
+is used, and what tells documents that came before. A cell that the notes of the run mention is no
+difference.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from bluesky_tiled_writer.errors import DocumentError, UnknownReference
 from bluesky_tiled_writer.normalizer import RunNormalizer
+from bluesky_tiled_writer.run import Arrivals
 from bluesky_tiled_writer.schema import Deviation, to_json
 
 from .compare import different_metadata, different_rows, shortened
@@ -80,9 +82,10 @@ def verify(documents: Iterable[tuple[str, Any]], stored: RunInTiled | None) -> I
     expected = ExpectedRun()
     normalizer = RunNormalizer()
     normalizer.subscribe(expected)
+    arrivals = Arrivals()  # what comes twice is stored once
     for name, doc in documents:
         try:
-            normalizer(name, doc)
+            arrivals.feed(name, doc, lambda new, name=name: bool(normalizer(name, new)))  # type: ignore[misc]
         except (DocumentError, LookupError, TypeError, AttributeError) as error:
             text = str(error) if isinstance(error, DocumentError) else repr(error)
             yield Difference(f"a document ({name}) cannot be stored: {text}")

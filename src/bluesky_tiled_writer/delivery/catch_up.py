@@ -136,6 +136,7 @@ class CatchUp:
         if name == NOTE:
             pipeline.note(str(doc))
             return
+        begins = name == "start" and not pipeline.started
         try:
             pipeline.feed(name, doc)
         except DocumentError as error:  # the caller was told
@@ -146,7 +147,7 @@ class CatchUp:
             return
         if name == "stop":
             self._stopped = True
-        if name == "start" and (self._must_check or self._has_gaps()):
+        if begins and (self._must_check or self._has_gaps()):
             # Documents that the journal lost must not be taken for rows that Tiled should not hold.
             pipeline.check_held(self._uid, self._before_damage)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bluesky_tiled_writer.journal import DocumentCopies
 from bluesky_tiled_writer.normalizer import RunNormalizer
 from bluesky_tiled_writer.run import (
+    Arrivals,
     CheckHeld,
     Claim,
     ExecuteStep,
@@ -22,6 +25,8 @@ from bluesky_tiled_writer.run import (
 from .jobs import RunConcurrently, run_sequentially
 from .settings import Settings
 from .task_executor import Progress, TaskExecutor
+
+logger = logging.getLogger("bluesky_tiled_writer")
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,12 @@ class Pipeline:
     ) -> None:
         self._queue = TaskQueue()
         self._writer = RunWriter(self._queue, settings.run, claim)
-        self._executor = TaskExecutor(sink, self._queue, on_stored, run_concurrently, copies)
-        # By uid of a descriptor, what takes its events if nothing has to be done to them before.
-        self._direct: dict[str, Callable[[Any], bool]] = {}
+        self._on_stored = on_stored
+        self._executor = TaskExecutor(sink, self._queue, self._stored, run_concurrently, copies)
+        self._arrivals = Arrivals()
+        self._remarks: list[str] = []
+        # By uid of a descriptor, what takes its events.
+        self._ways: dict[str, Callable[[Any], bool]] = {}
         self._normalizer = settings.new_normalizer()
         if self._normalizer is None:
             self._first: Any = self._writer
@@ -89,22 +97,40 @@ class Pipeline:
         DocumentError
             If it cannot be stored as it is; nothing of it was.
         """
-        if name == "event" and (take := self._direct.get(doc["descriptor"])) is not None:
-            return take(doc)  # the short way: this is what a scan waits for
-        self._first(name, doc)
+        if name == "event":
+            if (take := self._ways.get(doc["descriptor"])) is not None:
+                return take(doc)
+            return self._take(name, doc)
+        if name == "stop":
+            self._remarks = self._arrivals.remarks(doc)
+            for remark in self._remarks:
+                self.note(remark)
+        ready = self._arrivals.feed(name, doc, partial(self._take, name))
         if name == "descriptor":
             self._connect(doc.get("uid"))
+        return ready
+
+    def _take(self, name: str, doc: Any) -> bool:
+        self._first(name, doc)
         return self._writer.take_ready()
 
     def _connect(self, descriptor: Any) -> None:
         """Let events skip a normalizer that leaves them alone; subclasses may want to see them."""
         normalizer = self._normalizer
-        if normalizer is not None and not (
-            type(normalizer) is RunNormalizer and normalizer.leaves_alone(descriptor)
+        buffer = self._writer.buffer(descriptor)
+        take: Callable[[Any], bool] = partial(self._take, "event")
+        if buffer is not None and (
+            normalizer is None
+            or (type(normalizer) is RunNormalizer and normalizer.leaves_alone(descriptor))
         ):
-            return
-        if (buffer := self._writer.buffer(descriptor)) is not None:
-            self._direct[descriptor] = buffer.event
+            take = buffer.event  # the short way: this is what a scan waits for
+        if (way := self._arrivals.way(descriptor, take)) is not None:
+            self._ways[descriptor] = way
+
+    def _stored(self) -> None:
+        for remark in self._remarks:
+            logger.warning("Run %s: %s", self._writer.uid, remark)
+        self._on_stored()
 
     def check_held(self, uid: str, known: Callable[[], Known] | None) -> None:
         """Compare what Tiled holds with the documents before anything is sent."""

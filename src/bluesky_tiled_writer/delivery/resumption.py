@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bluesky_tiled_writer.errors import JournalError, StorageError
-from bluesky_tiled_writer.journal import NOTE, JournalFile
+from bluesky_tiled_writer.journal import NOTE, JournalFile, fingerprint
 from bluesky_tiled_writer.run import AmendStop, Sink
 from bluesky_tiled_writer.schema import to_json
 
@@ -29,8 +29,9 @@ STOPPED_LATE = (
 
 @dataclass
 class Links:
-    """Uids of the documents of a run to which others refer."""
+    """What documents to come may refer to: uids, and the fingerprint of the start document."""
 
+    start: bytes | None = None
     descriptors: list[Any] = field(default_factory=list)
     resources: list[Any] = field(default_factory=list)
 
@@ -43,7 +44,9 @@ class Links:
                 for entry in reader:
                     if entry.name == "stop":
                         return None
-                    if entry.name == "descriptor":
+                    if entry.name == "start":
+                        links.start = fingerprint(entry.doc)
+                    elif entry.name == "descriptor":
                         links.descriptors.append(entry.doc.get("uid"))
                     elif entry.name in ("resource", "stream_resource"):
                         links.resources.append(entry.doc.get("uid"))

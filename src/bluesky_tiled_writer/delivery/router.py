@@ -13,6 +13,7 @@ from bluesky_tiled_writer.errors import (
     StorageError,
     UnknownReference,
 )
+from bluesky_tiled_writer.journal import fingerprint
 
 from .jobs import IgnoredRun
 from .resumption import Links, UnknownRuns
@@ -21,6 +22,9 @@ from .run_manager import RunManager
 
 Run = RunJob | IgnoredRun
 Found = TypeVar("Found", Run, list[Run])
+
+MOST_STOPPED = 1000
+"""Runs whose stop documents are known when they come again."""
 
 _REFERENCES = ("run_start", "descriptor", "resource")
 
@@ -55,11 +59,14 @@ class Router:
         uid = doc.get("uid")
         if not isinstance(uid, str) or not uid:
             raise InvalidDocument(f"A start document has the uid {uid!r}.", hint="It needs one.")
-        if uid in self._routes.runs:
-            raise DuplicateRun(
-                f"There is a second start document for the run {uid!r}, which is still open.",
-                hint="A uid stands for one run: the documents of the first go on being stored.",
-            )
+        if (run := self._routes.runs.get(uid)) is not None:
+            if not self._routes.has_start(uid, doc):
+                raise DuplicateRun(
+                    f"There is another start document for the run {uid!r}, which is still open.",
+                    hint="A uid stands for one run: the documents of the first go on being stored.",
+                )
+            run.take("start", doc)
+            return
         run = self._manager.open(uid)
         try:
             run.take("start", doc)
@@ -67,7 +74,7 @@ class Router:
             if isinstance(run, RunJob):
                 self._manager.cancel(run)
             raise
-        self._routes.runs[uid] = run
+        self._routes.open(uid, run, fingerprint(doc))
         self._unknown.begin()
 
     def stop(self, doc: Any, *, wait_here: bool = False) -> RunJob | None:
@@ -79,6 +86,8 @@ class Router:
             The job; None for a run that another writer stores, or that is unknown.
         """
         uid = doc.get("run_start")
+        if self._routes.has_stopped(uid, doc):
+            return None
         run = self._find("stop", doc, self._routes.of_run)
         if run is None:
             if isinstance(uid, str) and uid:
@@ -89,7 +98,7 @@ class Router:
         except StorageError:
             self._routes.forget(uid)
             raise
-        self._routes.forget(uid)
+        self._routes.forget(uid, doc)
         if isinstance(run, IgnoredRun):
             return None
         self._manager.wait_stored(run, here=wait_here)
@@ -159,6 +168,9 @@ class Router:
 class Routes:
     """The runs that are open, and the documents that lead to each of them.
 
+    Of the start documents of these runs, and of the stop documents of the latest that were stopped,
+    it knows the fingerprints: those documents may come again.
+
     Attributes
     ----------
     runs : dict
@@ -171,11 +183,30 @@ class Routes:
         self.runs: dict[str, Run] = {}
         self.by_descriptor: dict[str, Run] = {}
         self._by_resource: dict[str, list[Run]] = {}
+        self._starts: dict[str, bytes | None] = {}
+        self._stops: dict[str, bytes | None] = {}
+
+    def open(self, uid: str, run: Run, start: bytes | None) -> None:
+        """Route documents to a run, which has the start document of this fingerprint."""
+        self.runs[uid] = run
+        self._starts[uid] = start
+        self._stops.pop(uid, None)
+
+    def has_start(self, uid: str, doc: Any) -> bool:
+        """Return True if an open run has this very start document."""
+        start = self._starts.get(uid)
+        return start is not None and start == fingerprint(doc)
+
+    def has_stopped(self, uid: Any, doc: Any) -> bool:
+        """Return True if a run was stopped by this very stop document."""
+        stop = self._stops.get(uid) if isinstance(uid, str) else None
+        return stop is not None and stop == fingerprint(doc)
 
     def add_descriptor(self, uid: str, run: Run) -> None:
         """Route events of a descriptor to a run."""
-        self.by_descriptor[uid] = run
-        run.links.append(uid)
+        if self.by_descriptor.get(uid) is not run:
+            self.by_descriptor[uid] = run
+            run.links.append(uid)
 
     def add_resource(self, kind: str, doc: Mapping[str, Any]) -> list[Run]:
         """Route datums of a resource to its run; to all that are open, if it names none."""
@@ -190,16 +221,21 @@ class Routes:
 
     def resume(self, run: RunJob, links: Links) -> None:
         """Know a run that was taken up, and the documents that lead to it."""
-        self.runs[run.uid] = run
+        self.open(run.uid, run, links.start)
         for uid in links.descriptors:
             self.add_descriptor(uid, run)
         for uid in links.resources:
             self._by_resource[uid] = [run]
             run.links.append(uid)
 
-    def forget(self, uid: str) -> None:
-        """Forget a run."""
+    def forget(self, uid: str, stop: Any = None) -> None:
+        """Forget a run, except for the stop document that has ended it."""
         run = self.runs.pop(uid)
+        del self._starts[uid]
+        if stop is not None:
+            self._stops[uid] = fingerprint(stop)
+            if len(self._stops) > MOST_STOPPED:
+                del self._stops[next(iter(self._stops))]
         for link in run.links:
             self.by_descriptor.pop(link, None)
             self._by_resource.pop(link, None)
@@ -207,6 +243,8 @@ class Routes:
     def clear(self) -> None:
         """Forget all runs."""
         self.runs.clear()
+        self._starts.clear()
+        self._stops.clear()
         self.by_descriptor.clear()
         self._by_resource.clear()
 

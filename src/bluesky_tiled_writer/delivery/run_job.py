@@ -138,7 +138,7 @@ class RunJob:
         if live is not None:
             if live.feed(name, doc):
                 self._on_ready(live)
-            if name == "start":
+            if name == "start" and not self.taken:
                 live.check_held(self.uid, self._known)
         self.taken += 1
         if name in _TURNING_POINTS:

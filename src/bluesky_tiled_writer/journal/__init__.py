@@ -17,7 +17,7 @@ It treats documents as named values, and does not know Tiled.
 """
 
 from .backup import Backup
-from .codec import Foreign
+from .codec import Foreign, fingerprint
 from .directory import JournalDirectory, JournalInfo, default_path
 from .durability import DocumentCopies
 from .export import to_json_lines
@@ -43,6 +43,7 @@ __all__ = [
     "JournalInfo",
     "JournalReader",
     "default_path",
+    "fingerprint",
     "from_msgpack_numpy",
     "known_options",
     "to_json_lines",

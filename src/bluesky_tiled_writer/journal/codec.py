@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import hashlib
 import math
 import struct
 from collections import UserString
@@ -113,6 +114,15 @@ def decode(data: bytes) -> Any:
         return _unpack(data)
     except Exception as error:
         raise CodecError(f"This is not an encoded document: {error}.") from error
+
+
+def fingerprint(doc: Any) -> bytes | None:
+    """Return what tells a document from others; None if it cannot be encoded."""
+    try:
+        encoded = _pack(doc)
+    except Exception:  # it contains itself, say
+        return None
+    return hashlib.blake2b(encoded, digest_size=16).digest()
 
 
 def _packer(strict_types: bool = True, **options: Any) -> Callable[[Any], bytes]:

@@ -4,6 +4,7 @@
 `run_writer`        `RunWriter`: the documents of one run, into tasks
 `document_fields`   fields of documents, read so that an odd one costs little
 `event_buffer`      `EventBuffer`: rows of a stream until they become tasks
+`arrivals`          `Arrivals`: documents that come again, and events that did not come
 `batch`             rows as they came, and the batches they are stored in
 `own_values`        copies of values that a device may change
 `task_queue`        `TaskQueue`: the tasks in order; here two threads meet
@@ -17,6 +18,7 @@
 ==================  =============================================================================
 """
 
+from .arrivals import Arrivals
 from .batch import Batch
 from .external import ExternalKey
 from .run_index import OpenRuns, RunIndex
@@ -74,6 +76,7 @@ __all__ = [
     "WRITER_GONE",
     "AmendStop",
     "AppendRows",
+    "Arrivals",
     "Batch",
     "CheckHeld",
     "CheckNodes",

@@ -88,6 +88,11 @@ class RunWriter(DocumentRouter):
         return bool(self._uid)
 
     @property
+    def uid(self) -> str:
+        """Uid of the run; empty before its start document."""
+        return self._uid
+
+    @property
     def num_events(self) -> dict[str, int]:
         """Rows that came so far, by stream."""
         return {name: open_stream.buffer.rows for name, open_stream in self._streams.items()}
