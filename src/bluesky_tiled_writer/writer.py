@@ -19,19 +19,18 @@ from .delivery import (
     CONNECTIONS,
     Recovery,
     Router,
-    RunManager,
-    Sender,
     Settings,
     Status,
+    new_manager,
     refuse_to_copy,
     request_size,
 )
 from .errors import InvalidDocument
-from .journal import JournalDirectory
+from .journal import Finding, check_journals
 from .normalizer import RunNormalizer
 from .run import READY_BYTES, RunSettings
 from .schema import ServerLimits
-from .sink import Connection, Opening, TiledDestination, connect
+from .sink import Connection, Opening, Preflight, TiledDestination, connect
 
 BATCH_SIZE = 10_000
 """Rows of a stream that are sent together, unless `flush_interval` is over before."""
@@ -145,10 +144,13 @@ class TiledWriter(DocumentRouter):
             connections=1 if local else CONNECTIONS,
             wait_for_close=local,
         )
-        self._manager = _new_manager(connection, self.settings, journal_directory)
+        self._manager = new_manager(
+            connection, TiledDestination.of(connection), self.settings, journal_directory
+        )
         self._router = Router(self._manager)
         self._event = self._router.event
         self._validate = bool(validate)
+        self._journal_directory = journal_directory
         weakref.finalize(self, self._manager.drop).atexit = False
         if not connection.is_open:
             self._manager.connect_later(connection.open)
@@ -215,11 +217,7 @@ class TiledWriter(DocumentRouter):
     # -- documents ------------------------------------------------------------------------------
 
     def __call__(self, name: str, doc: Any, validate: bool = False) -> tuple[str, Any]:
-        """Store a document of any kind.
-
-        The document is not changed, and may change afterwards. `validate` is accepted for
-        compatibility with `DocumentRouter`.
-        """
+        """Store a document of any kind, which is not changed and may change afterwards."""
         if name == "event":
             self._event(doc)
             return name, doc
@@ -307,6 +305,17 @@ class TiledWriter(DocumentRouter):
         """The status of the writer."""
         return self._manager.status
 
+    def check(self, files: str | Path | None = None) -> list[Finding]:
+        """Try what a run needs before the first one, delete it again, and return what was found.
+
+        Parameters
+        ----------
+        files : str or Path, optional
+            A directory of detector files, where a file is written, and read through the server.
+        """
+        preflight = Preflight(self.client, self.settings.run.path_map)
+        return [*preflight.check(files), *check_journals(self._journal_directory)]
+
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until Tiled has all that was taken so far.
 
@@ -388,13 +397,3 @@ class TiledWriter(DocumentRouter):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-
-def _new_manager(
-    connection: Connection, settings: Settings, journal_directory: str | Path | None
-) -> RunManager:
-    path = None if journal_directory == "default" else journal_directory
-    journals = None if journal_directory is None else JournalDirectory(path)
-    interval, number, patience = settings.flush_interval, settings.connections, settings.timeout
-    sender = Sender(connection, interval, connections=number, exit_timeout=patience)
-    return RunManager(settings, sender, TiledDestination.of(connection), journals)

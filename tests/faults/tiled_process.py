@@ -47,6 +47,8 @@ class TiledProcess:
         Where it is, if not in the directory.
     authentication : mapping, optional
         That part of the configuration; by default there is one API key.
+    streaming : bool
+        Have a streaming cache, which live subscribers need.
 
     Attributes
     ----------
@@ -63,6 +65,8 @@ class TiledProcess:
         database: str = "duckdb",
         sql_uri: str = "",
         authentication: Mapping[str, Any] | None = None,
+        *,
+        streaming: bool = True,
     ) -> None:
         self._url = f"http://127.0.0.1:{free_port()}"
         self.arrays = directory / "data"
@@ -74,6 +78,8 @@ class TiledProcess:
         self._catalog = f"sqlite:///{self.catalog_file}"
         config["trees"][0]["args"]["uri"] = self._catalog
         config["authentication"] = {"single_user_api_key": KEY}
+        if not streaming:
+            del config["streaming_cache"]
         if authentication is not None:
             config["authentication"] = dict(authentication)
             users = f"sqlite:///{directory / 'users.db'}"

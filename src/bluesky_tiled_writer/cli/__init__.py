@@ -3,6 +3,9 @@
 ::
 
     app.py               the commands
+    check.py             check: does a server do all that a run needs
+    consume.py           consume: documents from a bus
+    options.py           options that several commands have
     output.py            what they print
     replay.py            Replay: stores the runs of a file in Tiled
     reports.py           what became of these runs

@@ -28,6 +28,7 @@ from bluesky_tiled_writer.journal import JournalDirectory, to_json_lines
 from bluesky_tiled_writer.run import RunIndex
 from bluesky_tiled_writer.sink import sort_stored
 
+from .check import check
 from .consume import consume
 from .options import ApiKey, PathMaps, To, pairs
 from .output import complain, count, describe, print_report, progress_bar, progress_bars
@@ -101,6 +102,7 @@ def _options(
 
 
 app.add_typer(consume, name="consume")
+app.command()(check)
 
 
 @app.command()

@@ -19,9 +19,11 @@
     ServerAccess   access.py         whether anything can be sent to the server
     Attempts       attempts.py       how often a failure is tried again
     Breaker        breaker.py        when a server in trouble is asked again
+    new_manager    assembly.py        puts these parts together
     process        process.py        the run managers of this process
 """
 
+from .assembly import new_manager
 from .pipeline import count_rows
 from .process import refuse_to_copy, request_size
 from .recovery import Recovery
@@ -44,6 +46,7 @@ __all__ = [
     "Settings",
     "Status",
     "count_rows",
+    "new_manager",
     "refuse_to_copy",
     "request_size",
 ]

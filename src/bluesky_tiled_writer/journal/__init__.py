@@ -12,6 +12,7 @@ It treats documents as named values, and does not know Tiled.
     disk.py         private files: created, opened, removed under a lock (lock.py)
     durability.py   DocumentCopies: which copies of a run exist, and what they allow to promise
     backup.py       Backup: the documents of a run that Tiled refused, as JSON Lines or in memory
+    findings.py     Finding, check_journals: what a check before the first run finds
     export.py       a journal as JSON Lines
     msgpack_numpy.py  values of numpy as msgpack_numpy writes them
 """
@@ -22,6 +23,7 @@ from .directory import JournalDirectory, JournalInfo, default_path
 from .durability import DocumentCopies
 from .export import to_json_lines
 from .file import SUFFIX, JournalFile
+from .findings import Finding, Grade, check_journals
 from .format import JOURNALED_OPTIONS, MAGIC, NOTE, Header, known_options
 from .lock import try_lock
 from .msgpack_numpy import from_msgpack_numpy
@@ -36,12 +38,15 @@ __all__ = [
     "Damage",
     "DocumentCopies",
     "Entry",
+    "Finding",
     "Foreign",
+    "Grade",
     "Header",
     "JournalDirectory",
     "JournalFile",
     "JournalInfo",
     "JournalReader",
+    "check_journals",
     "default_path",
     "fingerprint",
     "from_msgpack_numpy",

@@ -21,6 +21,7 @@ only after a request that failed and may have taken effect.
     requests.py     Requests: one request, one answer or one error
     connection.py   Connection: to a server, which may be down when the writer is made
     destination.py  TiledDestination: a container that gets runs, of the writer or of a journal
+    preflight.py    Preflight: does the server do what a run needs
     opening.py      Opening: opens a client, once the server answers
     address.py      Address: of a container, read without asking the server
 """
@@ -29,6 +30,7 @@ from .address import Address
 from .connection import Connection, connect
 from .destination import TiledDestination
 from .opening import Opening
+from .preflight import Preflight
 from .sort_stored import SortedTable, sort_stored
 from .tiled_sink import TiledSink
 
@@ -36,6 +38,7 @@ __all__ = [
     "Address",
     "Connection",
     "Opening",
+    "Preflight",
     "SortedTable",
     "TiledDestination",
     "TiledSink",
