@@ -42,7 +42,7 @@ class ExpectedStream:
             for key, values in part.items():
                 column = columns.setdefault(key, [])
                 column += [None] * (before - len(column))
-                column += values
+                column.extend(values)  # numpy would add to a list what is an array
         self.seq_nums += seq_nums
         self.times += times
 

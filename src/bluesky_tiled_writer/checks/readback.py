@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 from tiled.client.base import BaseClient
 from tiled.client.utils import handle_error
 from tiled.structures.core import StructureFamily
@@ -107,7 +108,8 @@ class StreamInTiled:
         """
         if (table := self._tables.get(column)) is not None:
             if column not in self._read:
-                self._read |= _read_columns(table, self._group(table, column))
+                read = read_columns(table, self._group(table, column))
+                self._read |= {name: read[name].to_pylist() for name in read.column_names}
             return self._read.pop(column)
         if (client := self._nodes.get(node)) is None:
             return None
@@ -139,8 +141,21 @@ def _is_ours(node: Any) -> bool:
     return bool(name == "internal" or name.startswith("internal_"))
 
 
-def _read_columns(table: Any, names: Sequence[str]) -> dict[str, list[Any]]:
-    """Read columns of a table by one request."""
+def read_columns(table: Any, names: Sequence[str]) -> pa.Table:
+    """Read columns of a table by one request.
+
+    Parameters
+    ----------
+    table : tiled.client.dataframe.DataFrameClient
+        The table.
+    names : sequence of str
+        Names of columns.
+
+    Raises
+    ------
+    StorageError
+        If Tiled cannot be read.
+    """
     with mapped_errors(f"the request for columns of {table.item['id']!r}"):
         response = table.context.http_client.post(
             table.item["links"]["full"],
@@ -149,5 +164,4 @@ def _read_columns(table: Any, names: Sequence[str]) -> dict[str, list[Any]]:
         )
         handle_error(response)
         content = response.read()
-    read = read_arrow_file(content)
-    return {name: read[name].to_pylist() for name in names}
+    return read_arrow_file(content)

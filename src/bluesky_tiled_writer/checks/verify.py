@@ -7,21 +7,20 @@ difference.
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bluesky_tiled_writer.errors import DocumentError, UnknownReference
 from bluesky_tiled_writer.normalizer import RunNormalizer
 from bluesky_tiled_writer.run import Arrivals
-from bluesky_tiled_writer.schema import Deviation, to_json
+from bluesky_tiled_writer.schema import to_json
 
 from .compare import different_metadata, different_rows, shortened
 from .expected import ExpectedRun, ExpectedStream
 from .readback import RunInTiled, StreamInTiled
+from .run_notes import RunNotes
 
 _ACCESS = ("tiled_access_tags", "tiled_specs")
 """Keys of the start document that are for the writer, and are not stored in the metadata."""
@@ -96,7 +95,7 @@ def verify(documents: Iterable[tuple[str, Any]], stored: RunInTiled | None) -> I
     if stored is None:
         yield Difference("Tiled has no such run")
         return
-    notes = _Notes(stored.metadata.get("notes") or ())
+    notes = RunNotes(stored.metadata.get("notes") or ())
     documents_of_run = {"start": stored_start(expected.start)}
     if expected.stop is not None:
         documents_of_run["stop"] = to_json(expected.stop)[0]
@@ -127,7 +126,7 @@ def stored_start(start: Mapping[str, Any]) -> Any:
 
 
 def _verify_stream(
-    expected: ExpectedStream, stored: StreamInTiled, notes: _Notes
+    expected: ExpectedStream, stored: StreamInTiled, notes: RunNotes
 ) -> Iterator[Difference]:
     name = expected.name
     yield from _verify_external(expected, stored, notes)
@@ -212,7 +211,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _verify_external(
-    expected: ExpectedStream, stored: StreamInTiled, notes: _Notes
+    expected: ExpectedStream, stored: StreamInTiled, notes: RunNotes
 ) -> Iterator[Difference]:
     """Compare numbers of rows; the values are in the files."""
     for key, rows in expected.external_rows.items():
@@ -227,67 +226,3 @@ def _verify_external(
             if shape[0] not in (rows, rows * (datum[0] or 1)):
                 text = f"{rows} rows, but the shape {shape} is registered"
                 yield Difference(text, expected.name, key)
-
-
-class _Notes:
-    """The notes of a run, asked about single cells."""
-
-    def __init__(self, notes: Iterable[Any]) -> None:
-        self._notes = [str(note) for note in notes]
-        self._counts: dict[str, int] = {}
-
-    def excuse(self, stream: str, key: str, seq_num: Any, measured: Any) -> bool:
-        """Return True if the notes tell that this cell is stored otherwise than measured.
-
-        A note of "n more values" excuses n cells, whichever are asked about first; one of cells
-        without a value may be about a range of them.
-        """
-        where = f"Stream {stream!r}, key {key!r}"
-        cell, missing = _noted(f"{where}, seq_num "), f"{Deviation.MISSING.value}."
-        for note in self._about(cell):
-            which = note.removeprefix(cell).partition(":")[0]
-            if note.endswith(missing) == (measured is None) and _among(seq_num, which):
-                return True
-        for note in self._about(where):
-            count, _, what = note.removeprefix(_noted(f"{where}: ")).partition(" more values: ")
-            if count.isdecimal() and (what == missing) == (measured is None):
-                left = self._counts.setdefault(note, int(count))
-                self._counts[note] -= 1
-                return left > 0
-        return False
-
-    def stream(self, name: str) -> str:
-        """Return the name of a stream in Tiled."""
-        return self._name_in(f"Stream {name!r}", ": stored as the stream ", name)
-
-    def stored_as(self, stream: str, name: str, what: str) -> str:
-        """Return the name of the column or node that holds a key, or its timestamps."""
-        return self._name_in(f"Stream {stream!r}, key {name!r}", f": stored in the {what} ", name)
-
-    def _name_in(self, subject: str, words: str, default: str) -> str:
-        """Return the name that stands at the end of a note about a subject."""
-        for note in self._about(subject + words):
-            with suppress(ValueError, SyntaxError):
-                return str(ast.literal_eval(note.partition(words)[2][:-1]))
-        return default
-
-    def mention_external(self, stream: str, key: str) -> bool:
-        """Return True if the notes tell that the files of a key could not all be registered."""
-        return bool(self._about(f"External key {key!r} of stream {stream!r}: "))
-
-    def _about(self, begin: str) -> list[str]:
-        begin = _noted(begin)
-        return [note for note in self._notes if note.startswith(begin)]
-
-
-def _among(seq_num: Any, which: str) -> bool:
-    """Return True for a `seq_num` that is named, or in a range such as "1 to 9"."""
-    first, _, last = which.partition(" to ")
-    if last:
-        return isinstance(seq_num, int) and int(first) <= seq_num <= int(last)
-    return which == str(seq_num)
-
-
-def _noted(text: str) -> str:
-    """Return a text as the notes have it, which are stored as JSON."""
-    return str(to_json(text)[0])

@@ -6,14 +6,12 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
-from tiled.client import from_uri
 from typer.core import TyperGroup
 
 from bluesky_tiled_writer.checks import RunInTiled
@@ -22,7 +20,6 @@ from bluesky_tiled_writer.errors import (
     JournalError,
     TiledWriterError,
     UnreadableFile,
-    mapped_errors,
 )
 from bluesky_tiled_writer.journal import JournalDirectory, to_json_lines
 from bluesky_tiled_writer.run import RunIndex
@@ -30,19 +27,18 @@ from bluesky_tiled_writer.sink import sort_stored
 
 from .check import check
 from .consume import consume
-from .options import ApiKey, PathMaps, To, pairs
+from .migrate_command import migrate
+from .options import ApiKey, PathMaps, To, connected, pairs
 from .output import complain, count, describe, print_report, progress_bar, progress_bars
 from .replay import TIMEOUT, Replay
 from .saved_documents import SavedDocuments
+from .sources import SUFFIXES
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 MAX_SHOWN = 10
 """How many differences of a key are printed."""
-
-SUFFIXES = {".journal", ".json", ".jsonl", ".msgpack"}
-"""Files of these kinds are taken from a directory."""
 
 _NAME = "bluesky-tiled-writer"
 
@@ -71,7 +67,7 @@ app = typer.Typer(
     add_completion=False,
     # They would show the values of variables, API keys among them.
     pretty_exceptions_enable=False,
-    help="Store saved Bluesky documents in Tiled, compare runs, and show journals.",
+    help="Store saved Bluesky documents in Tiled, move catalogs, compare runs, and show journals.",
 )
 
 Directory = Annotated[
@@ -134,7 +130,7 @@ def replay(
     """
     files = list(_files(paths))
     maps, complete = pairs(path_map or [], "--path-map"), True
-    with _connected(to, api_key) as client, progress_bars() as progress:
+    with connected(to, api_key) as client, progress_bars() as progress:
         to_tiled = Replay(
             client, finish=finish, timeout=timeout, max_array_size=max_array_size, path_map=maps
         )
@@ -160,6 +156,9 @@ def _replay_file(to_tiled: Replay, path: Path, progress: Progress) -> bool:
     print_report(path, report)
     unreadable = len(problems) - saved.torn
     return report.complete and bool(report.runs) and not unreadable
+
+
+app.command()(migrate)
 
 
 @app.command()
@@ -194,7 +193,7 @@ def verify(
     no other one.
     """
     saved, index = SavedDocuments(path, lambda problem: complain(str(problem))), RunIndex()
-    with _connected(to, api_key) as client, progress_bars() as progress:
+    with connected(to, api_key) as client, progress_bars() as progress:
         with progress_bar(progress, saved) as advance:
             documents = []
             for name, doc in saved:
@@ -227,7 +226,7 @@ def sort(
     not do. The exit status is 1 if no columns of a table tell the order of its rows.
     """
     unsorted = 0
-    with _connected(to, api_key) as client:
+    with connected(to, api_key) as client:
         for run in runs:
             for table in sort_stored(client, run):
                 by = " and ".join(table.order)
@@ -268,16 +267,6 @@ def export(
 
 
 # -- parts --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _connected(uri: str, api_key: str | None) -> Iterator[Any]:
-    with mapped_errors("the request to connect"):
-        client = from_uri(uri, api_key=api_key)
-    try:
-        yield client
-    finally:
-        client.context.close()
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:

@@ -1,10 +1,15 @@
-"""Options that several commands have."""
+"""What several commands share: their options, and the connection to a server."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+from tiled.client import from_uri
+
+from bluesky_tiled_writer.errors import mapped_errors
 
 To = Annotated[str, typer.Option("--to", metavar="URI", help="Address of the container in Tiled.")]
 ApiKey = Annotated[
@@ -20,6 +25,17 @@ PathMaps = Annotated[
         "--path-map", metavar="FROM=TO", help="As for TiledWriter; may be given more than once."
     ),
 ]
+
+
+@contextmanager
+def connected(uri: str, api_key: str | None) -> Iterator[Any]:
+    """Connect to a container in Tiled, and close the connection at the end."""
+    with mapped_errors("the request to connect"):
+        client = from_uri(uri, api_key=api_key)
+    try:
+        yield client
+    finally:
+        client.context.close()
 
 
 def pairs(texts: list[str], option: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ from bluesky_tiled_writer.run import Known, OpenRuns, RunIndex, is_made
 from bluesky_tiled_writer.writer import TiledWriter
 
 from .reports import FileReport, Outcome, RunReport
-from .saved_documents import Format, Pair, SavedDocuments
+from .saved_documents import Documents, Format, Pair, SavedDocuments
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -71,16 +71,21 @@ class Replay:
         self._options = options
 
     def store(
-        self, saved: SavedDocuments, on_progress: Callable[[], Any] = lambda: None
+        self,
+        saved: Documents,
+        on_progress: Callable[[], Any] = lambda: None,
+        report: FileReport | None = None,
     ) -> FileReport:
         """Store the runs of a file.
 
         Parameters
         ----------
-        saved : SavedDocuments
-            The file.
+        saved : Documents
+            The file, or documents from elsewhere.
         on_progress : callable, optional
-            Called after each document; ``saved.position`` tells how far the file has been read.
+            Called after each document; ``saved.position`` tells how far a file has been read.
+        report : FileReport, optional
+            Receives what became of each run, also if an error ends the replay.
 
         Returns
         -------
@@ -94,9 +99,10 @@ class Replay:
         ServerUnreachable
             If the server no longer answers.
         """
-        report, finish, options = FileReport(), self._finish, self._options
+        report = FileReport() if report is None else report
+        finish, options = self._finish, {**self._options, **saved.options}
         with contextlib.ExitStack() as stack:
-            if saved.format is Format.JOURNAL:
+            if isinstance(saved, SavedDocuments) and saved.format is Format.JOURNAL:
                 stack.enter_context(_locked(saved.path))
                 options, finish = {**options, **_options_in(saved.path)}, True
             runs: set[str] | None = None
@@ -123,8 +129,8 @@ class _Attempt:
         The container that receives the runs.
     writer : TiledWriter
         Sends the documents; closed at the end.
-    saved : SavedDocuments
-        The file.
+    saved : Documents
+        The file, or documents from elsewhere.
     report : FileReport
         Receives what became of each run.
     only : set of str, optional
@@ -135,7 +141,7 @@ class _Attempt:
         self,
         client: BaseClient,
         writer: TiledWriter,
-        saved: SavedDocuments,
+        saved: Documents,
         report: FileReport,
         only: set[str] | None,
     ) -> None:
@@ -171,6 +177,8 @@ class _Attempt:
             for name, doc in self._saved:
                 self._send(name, doc)
                 on_progress()
+                if self._saved.one_run and (self._already_stored or self._failed):
+                    break  # what follows need not be read
             if finish:
                 for uid in self._open:
                     self._send("stop", self._open.stop_document(uid))
@@ -214,7 +222,7 @@ class _Attempt:
 
         def documents() -> Iterator[Pair]:
             index = RunIndex()
-            for name, doc in SavedDocuments(self._saved.path, on_problem=lambda _: None):
+            for name, doc in self._saved.quiet():
                 if index.run_of(name, doc) == uid:
                     yield name, doc
 

@@ -10,10 +10,10 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgpack
 
@@ -59,6 +59,24 @@ def read_documents(path: str | Path, on_problem: OnProblem | None = None) -> Ite
     return iter(SavedDocuments(path, on_problem))
 
 
+class Documents(Protocol):
+    """Documents that can be stored. They can be iterated over again and again."""
+
+    one_run: bool
+    """True if all of them are of one run, so that none need be read of one that is stored."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options that a writer needs for them."""
+        ...
+
+    def quiet(self) -> Iterable[Pair]:
+        """Return the same documents, for another use at the same time; no problem is reported."""
+        ...
+
+    def __iter__(self) -> Iterator[Pair]: ...
+
+
 class SavedDocuments:
     """The documents in a file. It can be iterated over again and again.
 
@@ -93,6 +111,8 @@ class SavedDocuments:
         If the file cannot be opened, or has none of these formats.
     """
 
+    one_run = False
+
     def __init__(self, path: str | Path, on_problem: OnProblem | None = None) -> None:
         self.path = Path(path)
         self.position = 0
@@ -101,6 +121,15 @@ class SavedDocuments:
         with _open(self.path) as file:
             self.size = os.fstat(file.fileno()).st_size
             self.format = _format_of(self.path, _read(file, self.path, 256))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options that a writer needs for these documents: none."""
+        return {}
+
+    def quiet(self) -> SavedDocuments:
+        """Return the same documents, for another use at the same time; no problem is reported."""
+        return SavedDocuments(self.path, on_problem=lambda _: None)
 
     def __iter__(self) -> Iterator[Pair]:
         self.position, self.torn = 0, False

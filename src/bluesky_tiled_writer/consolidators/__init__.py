@@ -13,6 +13,7 @@ opens no file.
     HDF5, CSV          hdf5.py, csv.py    several rows a file
     TIFF, JPEG, NPY    image_sequence.py, npy.py    a file or more a row
     BytesConsolidator  opaque.py          files that are not opened by Tiled either
+    RegisteredFiles    registered.py      files as another catalog has them registered
     consolidator_factory  registry.py     the class for a MIME type (mimetypes.py: for old specs)
     open_data_source   opening.py         the files as Tiled would open them, for tests
     PathMap            path_map.py        from where a detector writes to where the server reads
@@ -41,12 +42,14 @@ from .npy import NPYConsolidator
 from .opaque import BytesConsolidator
 from .opening import data_type_in_files, is_visible, open_data_source, shapes_in_files
 from .path_map import PathMap, file_uri, is_windows_path
+from .registered import REGISTERED
 from .registry import CONSOLIDATOR_REGISTRY, consolidator_factory, opaque_consolidator
 from .shapes import count, counts, shape_of_datum
 
 __all__ = [
     "CONSOLIDATOR_REGISTRY",
     "EVENT_ROWS",
+    "REGISTERED",
     "BytesConsolidator",
     "CSVConsolidator",
     "ConsolidatorBase",

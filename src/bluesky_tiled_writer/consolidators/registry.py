@@ -17,6 +17,7 @@ from .image_sequence import JPEGConsolidator, TIFFConsolidator
 from .mimetypes import BYTES
 from .npy import NPYConsolidator
 from .opaque import BytesConsolidator
+from .registered import REGISTERED, RegisteredFiles
 
 CONSOLIDATOR_REGISTRY: defaultdict[str, Any] = defaultdict(
     lambda: ConsolidatorBase,
@@ -58,7 +59,8 @@ def consolidator_factory(
     Returns
     -------
     ConsolidatorBase or BytesConsolidator
-        Or the class that is registered for the MIME type. Data without a fixed shape cannot be an
+        Or the class that is registered for the MIME type, or `RegisteredFiles` for those that
+        another catalog has. Data without a fixed shape cannot be an
         array in Tiled: their files are registered as bytes, with a note. So are files of a type
         without a class, if the documents do not describe an array.
 
@@ -67,6 +69,8 @@ def consolidator_factory(
     InvalidDocument
         If the documents do not describe the files; the message names key and resource.
     """
+    if REGISTERED in stream_resource_doc:
+        return RegisteredFiles(stream_resource_doc)
     mimetype, key = (_text(stream_resource_doc.get(name)) for name in ("mimetype", "data_key"))
     registered = _registered(mimetype)
     made = registered or _for_other_types()

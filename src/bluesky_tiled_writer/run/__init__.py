@@ -20,7 +20,7 @@
 
 from .arrivals import Arrivals
 from .batch import Batch
-from .external import ExternalKey
+from .external import ORIGINAL_URIS, ExternalKey
 from .run_index import OpenRuns, RunIndex
 from .run_writer import RunWriter
 from .settings import READY_BYTES, RunSettings
@@ -71,6 +71,7 @@ from .task_queue import (
 
 __all__ = [
     "DOCUMENTS_END",
+    "ORIGINAL_URIS",
     "PROCESS_ENDED",
     "READY_BYTES",
     "WRITER_GONE",

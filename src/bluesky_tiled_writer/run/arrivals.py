@@ -131,7 +131,7 @@ def _same(one: Any, other: Any) -> bool:
         return False
 
 
-class _Stream:
+class _StreamArrivals:
     """The events of a stream, and the rows of its external keys that came by datums alone."""
 
     def __init__(self) -> None:
@@ -182,8 +182,8 @@ class Arrivals:
     def __init__(self) -> None:
         self._again: Counter[str] = Counter()  # documents, by kind
         self._recent: defaultdict[str, Recent] = defaultdict(Recent)  # by kind
-        self._streams: dict[Any, _Stream] = {}
-        self._by_descriptor: dict[Any, _Stream] = {}
+        self._streams: dict[Any, _StreamArrivals] = {}
+        self._by_descriptor: dict[Any, _StreamArrivals] = {}
         self._keys: dict[Any, Any] = {}  # data keys, by uid of the stream resource
 
     def way(self, descriptor: Any, take: Take) -> Take | None:
@@ -223,7 +223,7 @@ class Arrivals:
         """Take note of what tells the stream of an event, and of rows that are in files."""
         try:
             if kind == "descriptor":
-                stream = self._streams.setdefault(doc.get("name"), _Stream())
+                stream = self._streams.setdefault(doc.get("name"), _StreamArrivals())
                 self._by_descriptor[doc.get("uid")] = stream
             elif kind == "stream_resource":
                 self._keys[doc.get("uid")] = doc.get("data_key")
