@@ -201,14 +201,19 @@ class Preflight:
         """Subscribe to the container, and see whether a new node is told."""
         came = threading.Event()
         try:
+            container.create_container("live")
             subscription, callback = container.subscribe(), _setting(came)
             subscription.child_created.add_callback(callback)  # which it refers to weakly
-            subscription.start_in_thread()
-            try:
-                container.create_container("live")
-                told = came.wait(LIVE_PATIENCE)
-            finally:
-                subscription.disconnect()
+
+            def listen() -> None:
+                with suppress(Exception):  # the server has no streams
+                    subscription.start(0)  # from the first update on
+
+            thread = threading.Thread(target=listen, name="preflight", daemon=True)
+            thread.start()
+            told = came.wait(LIVE_PATIENCE)
+            subscription.disconnect()
+            thread.join(LIVE_PATIENCE)
         except Exception:
             told = False
         if told:
