@@ -73,8 +73,8 @@ def faults(session: nox.Session) -> None:
     """Try every fault at every request, and a hundred kills; ``tests`` has a selection."""
     session.install("-e", ".[test]")
     paths = session.posargs or [
-        "tests/faults",
         "tests/consumers",
+        "tests/faults",
         "tests/writer/test_batching.py",
         "tests/delivery/test_model.py",
         "tests/delivery/test_recovery_fuzz.py",

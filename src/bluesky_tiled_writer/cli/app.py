@@ -73,7 +73,7 @@ app = typer.Typer(
 Directory = Annotated[
     Path | None,
     typer.Option(
-        "--journal-directory", help="Directory of the journals.  [default: as for TiledWriter]"
+        "--journal-directory", help="Directory of the journals.", show_default="as for TiledWriter"
     ),
 ]
 
@@ -246,7 +246,7 @@ def sort(
 def export(
     path: Annotated[Path, typer.Argument(help="A journal; its owner may still be writing it.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File.  [default: standard output]")
+        Path | None, typer.Option("--output", "-o", help="File.", show_default="standard output")
     ] = None,
 ) -> None:
     """Write the documents of a journal as JSON Lines.

@@ -27,7 +27,9 @@ def check(
     path_map: PathMaps = None,
     journal_directory: Annotated[
         Path | None,
-        typer.Option("--journal-directory", help="Of the writer.  [default: as for TiledWriter]"),
+        typer.Option(
+            "--journal-directory", help="Of the writer.", show_default="as for TiledWriter"
+        ),
     ] = None,
     rate: Annotated[
         float, typer.Option("--rate", help="Events a second, for the length of an outage.")

@@ -34,7 +34,9 @@ class LogFormat(Enum):
 
 Directory = Annotated[
     Path | None,
-    typer.Option("--directory", help="For what is set aside.  [default: in the state directory]"),
+    typer.Option(
+        "--directory", help="For what is set aside.", show_default="in the state directory"
+    ),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="As for TiledWriter; 1 is live.")]
 StatusPort = Annotated[
@@ -67,7 +69,8 @@ def kafka(
         typer.Option(
             "--config",
             envvar="BLUESKY_KAFKA_CONFIG_PATH",
-            help="File that nslsii reads.  [default: /etc/bluesky/kafka.yml]",
+            help="File that nslsii reads.",
+            show_default="/etc/bluesky/kafka.yml",
         ),
     ] = None,
     option: Annotated[
@@ -93,6 +96,102 @@ def kafka(
     found.update(pairs(option or [], "--option"))
     writer = _writer_options(api_key, batch_size, max_array_size, path_map)
     source = lambda: KafkaSource(topics, group, found)  # noqa: E731
+    _serve(source, to, directory, writer, status_port, status_host, log_format, timeout)
+
+
+@consume.command()
+def nats(
+    to: To,
+    servers: Annotated[
+        list[str] | None,
+        typer.Option("--server", help="nats://HOST:PORT; for each of a cluster."),
+    ] = None,
+    subject: Annotated[
+        str, typer.Option("--subject", help="Prefix of the subjects; may have * and >.")
+    ] = "events.volatile",
+    stream: Annotated[
+        str | None, typer.Option("--stream", help="By default the one that has the subject.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", help="Of consumers of one name one reads, others stand by.")
+    ] = "bluesky-tiled-writer",
+    credentials: Annotated[
+        Path | None, typer.Option("--credentials", help="File with the credentials of a user.")
+    ] = None,
+    domain: Annotated[str | None, typer.Option("--domain", help="Of JetStream.")] = None,
+    api_key: ApiKey = None,
+    batch_size: BatchSize = 10_000,
+    max_array_size: MaxArraySize = 0,
+    path_map: PathMaps = None,
+    directory: Directory = None,
+    status_port: StatusPort = None,
+    status_host: StatusHost = "127.0.0.1",
+    log_format: Format = LogFormat.TEXT,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Store the runs in a stream of NATS JetStream."""
+    from bluesky_tiled_writer.consumers import NatsSource
+
+    options: dict[str, Any] = {"domain": domain}
+    if credentials is not None:
+        options["user_credentials"] = str(credentials)
+    at = servers or ["nats://localhost:4222"]
+    source = lambda: NatsSource(at, subject, stream, name, **options)  # noqa: E731
+    writer = _writer_options(api_key, batch_size, max_array_size, path_map)
+    _serve(source, to, directory, writer, status_port, status_host, log_format, timeout)
+
+
+@consume.command()
+def zmq(
+    address: Annotated[str, typer.Argument(help="Where the proxy sends: HOST:PORT or ipc://PATH.")],
+    to: To,
+    prefix: Annotated[
+        str, typer.Option("--prefix", help="Of the publishers; by default any.")
+    ] = "",
+    allow_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pickle",
+            help="Unpickle documents, which runs whatever is in them: only where all who can"
+            " reach the proxy may do that.",
+        ),
+    ] = False,
+    curve_secret: Annotated[
+        Path | None, typer.Option("--curve-secret", help="File with the secret key of this client.")
+    ] = None,
+    curve_server: Annotated[
+        Path | None, typer.Option("--curve-server", help="File with the public key of the proxy.")
+    ] = None,
+    journal_directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--journal-directory",
+            help="On a local disk, for what Tiled does not have yet; by default in the state"
+            " directory.",
+        ),
+    ] = None,
+    api_key: ApiKey = None,
+    batch_size: BatchSize = 10_000,
+    max_array_size: MaxArraySize = 0,
+    path_map: PathMaps = None,
+    directory: Directory = None,
+    status_port: StatusPort = None,
+    status_host: StatusHost = "127.0.0.1",
+    log_format: Format = LogFormat.TEXT,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Store the runs that a proxy of 0MQ passes on."""
+    from bluesky_tiled_writer.consumers import Curve, ZmqSource
+
+    if (curve_secret is None) != (curve_server is None):
+        raise typer.BadParameter("give both keys", param_hint="--curve-secret, --curve-server")
+    curve = Curve(curve_secret, curve_server) if curve_secret and curve_server else None
+    source = lambda: ZmqSource(  # noqa: E731
+        address, prefix.encode(), allow_pickle=allow_pickle, curve=curve
+    )
+    writer = _writer_options(api_key, batch_size, max_array_size, path_map)
+    if journal_directory is not None:
+        writer["journal_directory"] = journal_directory
     _serve(source, to, directory, writer, status_port, status_host, log_format, timeout)
 
 

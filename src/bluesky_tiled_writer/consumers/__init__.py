@@ -8,6 +8,12 @@
     set_aside.py    SetAside: messages that no run can be made of, in a file
     monitor.py      what an operator sees: health, status and metrics over HTTP
     kafka.py        KafkaSource: topics, partitions, consumer groups
+    nats.py         NatsSource: a stream of JetStream, one active consumer and stand-bys
+    nats_worker.py  Worker: its asyncio side, which connects and holds the lease
+    nats_reader.py  StreamReader: every message of a stream once, in order
+    lease.py        Lease: who reads, and from where, under one key that is compared and set
+    mailbox.py      Mailbox: between the thread of asyncio and that of the consumer
+    zmq.py          ZmqSource: what a proxy of 0MQ passes on, and nobody keeps
 """
 
 from __future__ import annotations
@@ -24,19 +30,30 @@ from .source import Assignments, Message, MessageSource, Start
 
 if TYPE_CHECKING:
     from .kafka import KafkaSource, read_configuration
+    from .nats import NatsSource
+    from .zmq import Curve, ZmqSource
 
-_OF_EXTRAS = {"KafkaSource": "kafka", "read_configuration": "kafka"}
+_OF_EXTRAS = {
+    "Curve": "zmq",
+    "KafkaSource": "kafka",
+    "NatsSource": "nats",
+    "ZmqSource": "zmq",
+    "read_configuration": "kafka",
+}
 """What needs the client of a bus, which an extra of this package brings: name and module."""
 
 __all__ = [
     "Assignments",
     "Consumer",
+    "Curve",
     "KafkaSource",
     "Message",
     "MessageSource",
     "Monitor",
+    "NatsSource",
     "SetAside",
     "Start",
+    "ZmqSource",
     "read_configuration",
 ]
 

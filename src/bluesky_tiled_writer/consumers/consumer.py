@@ -111,7 +111,7 @@ class Consumer:
         self._partitions: dict[str, Positions] = {}
         self._runs: dict[str, _Run] = {}
         self._finished: OrderedDict[str, None] = OrderedDict()
-        self._unknown: OrderedDict[str, None] = OrderedDict()
+        self._told: OrderedDict[str, None] = OrderedDict()
         self._committed: dict[str, Start] = {}
         self._next_commit = 0.0
         self._bytes_since_look = 0
@@ -269,15 +269,20 @@ class Consumer:
             return True  # of a run that is stored; another one, which is not, began before its end
         reference = str(uid or doc.get("descriptor") or doc.get("resource"))
         text = f"the {name} document belongs to a run whose start document did not come"
-        self.set_aside.put(self.source.name, message, f"{text}: {reference}")
-        if reference not in self._unknown:
-            _remember(self._unknown, reference)
+        self.set_aside.put(self.source.name, message, f"{text}: {reference}", durable=True)
+        if self._is_news(reference):
             logger.warning("%s, %s: %s: %s", self.source.name, _place(message), text, reference)
         return True
 
     def _put_aside(self, message: Message, error: DocumentError) -> None:
-        self.set_aside.put(self.source.name, message, str(error))
-        logger.error("%s, %s is set aside: %s", self.source.name, _place(message), error)
+        self.set_aside.put(self.source.name, message, str(error), durable=self.source.keeps)
+        if self._is_news(str(error)):
+            logger.error("%s, %s is set aside: %s", self.source.name, _place(message), error)
+
+    def _is_news(self, text: str) -> bool:
+        news = text not in self._told
+        _remember(self._told, text)
+        return news
 
     # -- what is stored -------------------------------------------------------------------------
 
@@ -310,8 +315,6 @@ class Consumer:
 
     def _stop_abandoned(self) -> None:
         """Close runs that have had no documents for long, because their program is gone."""
-        if not self.source.keeps:
-            return
         now = time.time()
         for uid, run in self._runs.items():
             if not run.stopped and now - run.last > self._abandoned_after:

@@ -15,6 +15,8 @@ from .source import Message
 
 LARGEST = 2**20
 """Bytes of a message that are written to the file; of a larger one only its position is."""
+MOST = 2**28
+"""Size of the file beyond which only positions are written."""
 
 
 class SetAside:
@@ -37,8 +39,11 @@ class SetAside:
         self.directory = directory
         self.messages = self.runs = 0
 
-    def put(self, source: str, message: Message, why: str) -> None:
-        """Write down a message; it is on disk when this returns."""
+    def put(self, source: str, message: Message, why: str, *, durable: bool) -> None:
+        """Write down a message.
+
+        If `durable`, it is on disk when this returns: so it is before the position goes on.
+        """
         entry = {
             "time": time.time(),
             "why": why,
@@ -47,14 +52,16 @@ class SetAside:
             "offset": message.offset,
             "size": len(message.data),
         }
-        if len(message.data) <= LARGEST:
-            entry["data"] = base64.b64encode(message.data).decode()
         self._make()
+        is_small = not self.path.exists() or self.path.stat().st_size < MOST
+        if is_small and len(message.data) <= LARGEST:
+            entry["data"] = base64.b64encode(message.data).decode()
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(fd, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         self.messages += 1
 
     @property
