@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,20 +113,36 @@ class Publisher(threading.Thread):
         self.join()
 
 
-class LiveRows:
-    """Rows of a table as a subscriber sees them."""
+class LiveRuns:
+    """Runs as a subscriber sees them, who subscribes again if the server ends the connection.
+
+    Tiled's client does so by itself, unless a server answers with an error just then.
+    """
 
     def __init__(self, client: Container) -> None:
-        self.runs: list[str] = []
-        self._subscription = client.subscribe()
-        self._subscription.child_created.add_callback(self._on_run)
-        self._subscription.start_in_thread()
+        self.runs: set[str] = set()
+        self._client = client
+        self._ending = threading.Event()
+        self._seen = -1
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while not self._ending.is_set():
+            self._subscription = self._client.subscribe()
+            self._subscription.child_created.add_callback(self._on_run)
+            with suppress(Exception):
+                self._subscription.start(self._seen + 1)
+            self._ending.wait(0.5)
 
     def _on_run(self, update: Any) -> None:
-        self.runs.append(update.key)
+        self._seen = update.sequence
+        self.runs.add(update.key)
 
     def close(self) -> None:
-        self._subscription.disconnect()
+        self._ending.set()
+        self._subscription.disconnect(wait=False)
+        self._thread.join()
 
 
 @pytest.fixture
@@ -184,7 +200,7 @@ def test_each_row_is_there_once_whatever_is_killed(
 ) -> None:
     with KafkaBroker() as broker, ExitStack() as stack:
         running = [services(broker), services(broker)]
-        live = LiveRows(client)
+        live = LiveRuns(client)
         stack.callback(live.close)
         beamlines = [
             Publisher(Beamline(broker, f"bl{number}.bluesky.runengine.documents"), tmp_path)
@@ -213,7 +229,7 @@ def test_each_row_is_there_once_whatever_is_killed(
         for run in runs:
             check(client, run)
         wait_until(
-            lambda: {run.uid for run in runs} <= set(live.runs),
+            lambda: {run.uid for run in runs} <= live.runs,
             "the subscriber missed runs",
         )
         for service in running:
