@@ -215,6 +215,27 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def package(session: nox.Session) -> None:
+    """Build the distributions, check them, and use the wheel where nothing else is installed."""
+    session.install("build", "twine")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", "dist", silent=True)
+    distributions = sorted(map(str, Path("dist").iterdir()))
+    session.run("twine", "check", "--strict", *distributions)
+    (wheel,) = (path for path in distributions if path.endswith(".whl"))
+    empty = Path(session.create_tmp(), "empty").resolve()
+    session.run("uv", "venv", "--clear", str(empty), external=True, silent=True)
+    python = str(empty / ("Scripts" if os.name == "nt" else "bin") / "python")
+    session.run("uv", "pip", "install", "--quiet", f"--python={python}", wheel, external=True)
+    wheel_works = (
+        "import bluesky_tiled_writer, sys;"
+        " assert 'tiled.server' not in sys.modules, 'the client needs no server'"
+    )
+    session.run(python, "-c", wheel_works, external=True)
+    session.run(python, "-m", "bluesky_tiled_writer", "--version", external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run every benchmark, or those named: ``nox -s bench -- benchmarks/bench_scan.py``."""
     session.install("-e", ".[bench]")
