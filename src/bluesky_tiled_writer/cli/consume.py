@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
-from bluesky_tiled_writer.consumers import Consumer, MessageSource, Monitor
+from bluesky_tiled_writer.consumers import MessageSource
+from bluesky_tiled_writer.consumers import consume as run
 
 from .options import ApiKey, MaxArraySize, PathMaps, To, pairs
 
@@ -218,17 +216,15 @@ def _serve(
 ) -> None:
     """Consume until SIGTERM or SIGINT."""
     _log_to_stderr(log_format)
-    with ExitStack() as stack:
-        consumer = Consumer(new_source(), to, directory=directory, **options)
-        if status_port is not None:
-            stack.enter_context(Monitor(consumer, status_port, status_host))
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            consumer.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        consumer.run(timeout)
+    run(
+        new_source(),
+        to,
+        directory=directory,
+        status_port=status_port,
+        status_host=status_host,
+        timeout=timeout,
+        **options,
+    )
 
 
 class _JsonLines(logging.Formatter):

@@ -6,6 +6,7 @@
     source.py       the protocol of a bus; its messages
     positions.py    the position rule: what has to come again if the process ends now
     set_aside.py    SetAside: messages that no run can be made of, in a file
+    service.py      consume: a consumer as a program
     monitor.py      what an operator sees: health, status and metrics over HTTP
     kafka.py        KafkaSource: topics, partitions, consumer groups
     nats.py         NatsSource: a stream of JetStream, one active consumer and stand-bys
@@ -25,6 +26,7 @@ from bluesky_tiled_writer.errors import TiledWriterError
 
 from .consumer import Consumer
 from .monitor import Monitor
+from .service import consume
 from .set_aside import SetAside
 from .source import Assignments, Message, MessageSource, Start
 
@@ -54,6 +56,7 @@ __all__ = [
     "SetAside",
     "Start",
     "ZmqSource",
+    "consume",
     "read_configuration",
 ]
 

@@ -1,0 +1,60 @@
+"""A consumer as a program: it runs until a signal ends it, and answers who asks how it goes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from .consumer import Consumer
+from .monitor import Monitor
+from .source import MessageSource
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def consume(
+    source: MessageSource,
+    client: Any,
+    *,
+    directory: str | Path | None = None,
+    status_port: int | None = None,
+    status_host: str = "127.0.0.1",
+    timeout: float = 30.0,
+    **options: Any,
+) -> None:
+    """Store the documents that come over a bus, until SIGTERM or SIGINT.
+
+    In another thread than the main one, which alone gets signals, use `Consumer` and its `stop`.
+
+    Parameters
+    ----------
+    source, client, directory, **options
+        As for `Consumer`.
+    status_port, status_host : int, str
+        Where health, status and metrics are told, see `Monitor`; by default nowhere.
+    timeout : float
+        Seconds at the end to store what is in hand.
+    """
+    consumer = Consumer(source, client, directory=directory, **options)
+    with ExitStack() as stack:
+        if status_port is not None:
+            stack.enter_context(Monitor(consumer, status_port, status_host))
+        stack.enter_context(_ending_by_signals(consumer))
+        consumer.run(timeout)
+
+
+@contextmanager
+def _ending_by_signals(consumer: Consumer) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [signal.signal(number, lambda *_: consumer.stop()) for number in _SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in zip(_SIGNALS, before, strict=True):
+            signal.signal(number, handler)
