@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import bluesky_tiled_writer
+from bluesky_tiled_writer import errors
 from bluesky_tiled_writer.delivery.run_life import Transition
 
 PACKAGE = "bluesky_tiled_writer"
@@ -102,6 +103,18 @@ def test_the_transitions_of_a_run_are_those_of_the_documentation() -> None:
         )
         for transition in Transition
     }
+
+
+def test_each_error_has_a_section_in_the_troubleshooting_page() -> None:
+    page = (TESTS.parent / "docs" / "how-to" / "troubleshooting.md").read_text("utf-8")
+    sections = {line.removeprefix("### ") for line in page.splitlines() if line.startswith("### ")}
+    groups = {errors.TiledWriterError, errors.DocumentError, errors.StorageError}
+    kinds = {
+        kind.__name__
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.TiledWriterError)
+    }
+    assert sections == kinds - {group.__name__ for group in groups}
 
 
 def test_test_files_are_short() -> None:
