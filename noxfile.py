@@ -96,6 +96,8 @@ def soak(session: nox.Session) -> None:
     """Live a day at a beamline in an hour: tasks, visits, logins, restarts, readers."""
     session.install("-e", ".[test]")
     hangs = ["-o", "faulthandler_timeout=7200"]
+    # pytest would keep every record of the log, with the connections that its errors refer to.
+    hangs += ["-p", "no:logging"]
     session.run("pytest", *hangs, "tests/faults/test_soak.py", env={"SOAK": "3600"})
 
 
