@@ -22,6 +22,7 @@ from documents import EPOCH, Pair, RunBuilder, emit, scalar_run
 from servers import free_port, wait_until
 from tiled.client import from_uri
 from tiled.client.container import Container
+from tiled.server.settings import get_settings
 from tree import columns_of
 from typer.testing import CliRunner
 
@@ -38,7 +39,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     """A server that this module's tests share."""
     from bluesky_tiled_writer.local_server import LocalServer
 
-    with LocalServer(readable_storage=[tmp_path_factory.getbasetemp()]) as server:
+    key = get_settings().single_user_api_key  # which is one for all servers of a process
+    with LocalServer(readable_storage=[tmp_path_factory.getbasetemp()], api_key=key) as server:
         client = from_uri(server.uri)
         yield client
         client.context.close()

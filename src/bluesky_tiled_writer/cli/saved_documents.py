@@ -15,14 +15,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgpack
-
 from bluesky_tiled_writer.errors import InvalidDocument, TiledWriterError, UnreadableFile
 from bluesky_tiled_writer.journal import (
     MAGIC,
     NOTE,
     SUFFIX,
     JournalReader,
+    OutOfData,
+    Unpacker,
     from_msgpack_numpy,
 )
 
@@ -176,7 +176,7 @@ class SavedDocuments:
     def _msgpack(self) -> Iterator[Pair]:
         with _open(self.path) as file:
             unreadable: list[str] = []  # what cannot be read of the document being unpacked
-            unpacker = msgpack.Unpacker(
+            unpacker = Unpacker(
                 file,
                 strict_map_key=False,
                 # A document may be as large as the file. A damaged one may claim any size.
@@ -187,7 +187,7 @@ class SavedDocuments:
                 where = f"byte {unpacker.tell()}"
                 try:
                     entry = unpacker.unpack()
-                except msgpack.OutOfData:
+                except OutOfData:
                     break
                 except Exception as error:
                     # Nothing marks where the next document would begin.

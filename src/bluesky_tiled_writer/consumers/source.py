@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import msgpack
-
 from bluesky_tiled_writer.errors import InvalidDocument
-from bluesky_tiled_writer.journal import from_msgpack_numpy
+from bluesky_tiled_writer.journal import from_msgpack_numpy, unpackb
 
 Pair = tuple[str, dict[str, Any]]
 """Name and document."""
@@ -129,7 +127,7 @@ def unpack(data: bytes) -> Any:
     """
     unreadable: list[str] = []
     try:
-        value = msgpack.unpackb(
+        value = unpackb(
             data,
             strict_map_key=False,
             object_hook=lambda mapping: from_msgpack_numpy(mapping, unreadable),

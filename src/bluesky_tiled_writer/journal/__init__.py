@@ -14,6 +14,7 @@ It treats documents as named values, and does not know Tiled.
     backup.py       Backup: the documents of a run that Tiled refused, as JSON Lines or in memory
     findings.py     Finding, check_journals: what a check before the first run finds
     export.py       a journal as JSON Lines
+    plain_msgpack.py  msgpack, whatever other packages have made of it
     msgpack_numpy.py  values of numpy as msgpack_numpy writes them
 """
 
@@ -27,6 +28,7 @@ from .findings import Finding, Grade, check_journals
 from .format import JOURNALED_OPTIONS, MAGIC, NOTE, Header, known_options
 from .lock import try_lock
 from .msgpack_numpy import from_msgpack_numpy
+from .plain_msgpack import OutOfData, Unpacker, unpackb
 from .reader import Damage, Entry, JournalReader
 
 __all__ = [
@@ -46,6 +48,8 @@ __all__ = [
     "JournalFile",
     "JournalInfo",
     "JournalReader",
+    "OutOfData",
+    "Unpacker",
     "check_journals",
     "default_path",
     "fingerprint",
@@ -53,4 +57,5 @@ __all__ = [
     "known_options",
     "to_json_lines",
     "try_lock",
+    "unpackb",
 ]

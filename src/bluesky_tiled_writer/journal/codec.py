@@ -37,12 +37,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, cast
 
-import msgpack
 import numpy as np
 
 from bluesky_tiled_writer.schema import fields_of
 
 from .dtypes import describe, to_dtype
+from .plain_msgpack import ExtType, Packer, unpackb
 
 
 class CodecError(ValueError):
@@ -127,7 +127,7 @@ def fingerprint(doc: Any) -> bytes | None:
 
 def _packer(strict_types: bool = True, **options: Any) -> Callable[[Any], bytes]:
     # If not strict, msgpack packs numpy's float64 and str_ as their Python base classes.
-    packer = msgpack.Packer(default=_to_extension, strict_types=strict_types, **options)
+    packer = Packer(default=_to_extension, strict_types=strict_types, **options)
     return cast("Callable[[Any], bytes]", packer.pack)
 
 
@@ -144,7 +144,7 @@ def _unpack(data: bytes) -> Any:
 
 
 def _unpack_as(data: bytes, *, use_list: bool) -> Any:
-    return msgpack.unpackb(
+    return unpackb(
         data,
         raw=False,
         use_list=use_list,
@@ -177,7 +177,7 @@ class _Ext(enum.IntEnum):
 
 
 def _ext(code: _Ext, data: bytes) -> Any:
-    return msgpack.ExtType(int(code), data)
+    return ExtType(int(code), data)
 
 
 _SCALAR = int(_Ext.SCALAR)
@@ -192,7 +192,7 @@ _COMMON_SCALARS = {
 def _to_extension(value: Any) -> Any:
     """Return what msgpack is to pack for a value of a type that it does not know."""
     if (head := _COMMON_SCALARS.get(type(value))) is not None:
-        return msgpack.ExtType(_SCALAR, head + value.tobytes())
+        return ExtType(_SCALAR, head + value.tobytes())
     if isinstance(value, np.generic):
         return _scalar_to_extension(value)
     if isinstance(value, np.ndarray):
@@ -207,7 +207,7 @@ def _packable(value: Any) -> Any:
     # msgpack calls its hook only once for a value, so the answer must be of a type that it knows.
     if type(value) in _NATIVE or (type(value) is int and -(2**63) <= value < 2**64):
         return value
-    return value if type(value) is msgpack.ExtType else _to_extension(value)
+    return value if type(value) is ExtType else _to_extension(value)
 
 
 _EXACT: dict[type, tuple[_Ext, Callable[[Any], bytes]]] = {
