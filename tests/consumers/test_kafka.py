@@ -185,7 +185,7 @@ def test_tiled_and_the_broker_may_go_away(
         time.sleep(AWAY)  # both
         tiled.start()
         time.sleep(AWAY)  # the broker alone
-        wait_until(lambda: numbers(client, second) == [*range(1, 9)], "the rows are not stored")
+    wait_until(lambda: numbers(client, second) == [*range(1, 9)], "the rows are not stored")
     beamline.publish(second, second.docs[10:])
     wait_stored(client, second, third)
     assert numbers(client, second) == numbers(client, third) == [*range(1, 21)]
