@@ -294,13 +294,19 @@ class Consumer:
                 continue
             if uid in set_aside:
                 self._put_run_aside(uid, set_aside[uid])
-            elif self.writer.wait_for(uid, 0.0):
+            elif self._is_stored(uid):
                 self.runs_stored += 1
             else:
                 continue
             self._partitions[run.partition].finish(uid)
             self._drop(uid)
             _remember(self._finished, uid)
+
+    def _is_stored(self, uid: str) -> bool:
+        try:
+            return self.writer.wait_for(uid, 0.0)
+        except StorageError:  # it was set aside just now
+            return False
 
     def _put_run_aside(self, uid: str, why: str) -> None:
         """Keep the journal of a run that Tiled refuses; the position goes on without it."""
