@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 
 from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.cli.app import app
+from bluesky_tiled_writer.cli.output import show_again
 from bluesky_tiled_writer.journal import JournalDirectory, JournalFile
 
 Docs = list[tuple[str, dict[str, Any]]]
@@ -367,6 +368,19 @@ def test_status_describes_each_journal(tmp_path: Path) -> None:
     assert two.splitlines()[5] == f"  file   {journal.path}"
     assert "unreadable" in three
     assert "replay FILE --to URI" in hint
+
+
+def test_status_may_be_watched_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+
+    def lines() -> list[str]:
+        if len(shown) == 3:
+            raise KeyboardInterrupt
+        shown.append(f"look {len(shown)}")
+        return shown[-1:]
+
+    show_again(lines, every=0.0)
+    assert "look 2" in capsys.readouterr().out
 
 
 # -- verify -------------------------------------------------------------------------------------

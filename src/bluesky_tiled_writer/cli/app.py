@@ -29,7 +29,15 @@ from .check import check
 from .consume import consume
 from .migrate_command import migrate
 from .options import ApiKey, PathMaps, To, connected, pairs
-from .output import complain, count, describe, print_report, progress_bar, progress_bars
+from .output import (
+    complain,
+    count,
+    describe,
+    print_report,
+    progress_bar,
+    progress_bars,
+    show_again,
+)
 from .replay import TIMEOUT, Replay
 from .saved_documents import SavedDocuments
 from .sources import SUFFIXES
@@ -162,22 +170,32 @@ app.command()(migrate)
 
 
 @app.command()
-def status(journal_directory: Directory = None) -> None:
+def status(
+    journal_directory: Directory = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again, until Ctrl-C.")] = False,
+) -> None:
     """Show the journals, which are of runs that Tiled does not have to their end."""
     directory = JournalDirectory(journal_directory)
+    if watch:
+        show_again(lambda: _status(directory))
+        return
+    for line in _status(directory):
+        typer.echo(line)
+
+
+def _status(directory: JournalDirectory) -> Iterator[str]:
     journals = directory.journals()
     if not journals:
-        typer.echo(f"No runs are waiting in {directory.path}.")
+        yield f"No runs are waiting in {directory.path}."
         return
-    typer.echo(f"{count(len(journals), 'run')} in {directory.path}:")
+    yield f"{count(len(journals), 'run')} in {directory.path}:"
     for info in journals:
-        typer.echo("")
-        for line in describe(info):
-            typer.echo(line)
+        yield ""
+        yield from describe(info)
     if not all(info.locked for info in journals):
-        typer.echo("")
-        typer.echo("Runs without an owner are stored by the next TiledWriter for their server,")
-        typer.echo(f"or by `{_NAME} replay FILE --to URI`.")
+        yield ""
+        yield "Runs without an owner are stored by the next TiledWriter for their server,"
+        yield f"or by `{_NAME} replay FILE --to URI`."
 
 
 @app.command()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bluesky_tiled_writer.journal import JournalInfo
@@ -72,6 +73,14 @@ def progress_bars() -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+def show_again(lines: Callable[[], Iterable[str]], every: float = 2.0) -> None:
+    """Show lines, and again every few seconds what they are then, until Ctrl-C."""
+    with Live(auto_refresh=False) as live, suppress(KeyboardInterrupt):
+        while True:
+            live.update("\n".join(lines()), refresh=True)
+            time.sleep(every)
 
 
 @contextmanager
