@@ -150,11 +150,11 @@ WRONG = {
         InvalidDocument,
         ("stop", "wrong-document", "run_start"),
     ),
-    # A second start.
-    "a second start of a run that is open": Wrong(
+    # Another start.
+    "another start of a run that is open": Wrong(
         lambda docs: ("start", {"uid": docs[START][1]["uid"], "time": EPOCH, "scan_id": 2}),
         DuplicateRun,
-        ("second start", "still open"),
+        ("another start", "still open"),
     ),
     # Events that do not fit.
     "an event with an undeclared key": Wrong(
