@@ -120,6 +120,7 @@ class Beamline:
                 "specs": [],
                 "data_sources": [],
             },
+            timeout=60.0,  # it may have much to do after a restart
         )
         assert answer.status_code in (200, 409)
 
