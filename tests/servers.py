@@ -224,9 +224,14 @@ def is_healthy(url: str) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], message: Callable[[], str]) -> None:
-    deadline = time.monotonic() + STARTUP_TIMEOUT
+def wait_until(
+    condition: Callable[[], bool],
+    message: str | Callable[[], str],
+    timeout: float = STARTUP_TIMEOUT,
+) -> None:
+    """Wait until something is true; else raise an error with the message."""
+    deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(message())
+            raise TimeoutError(message if isinstance(message, str) else message())
         time.sleep(0.05)

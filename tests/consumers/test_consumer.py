@@ -16,6 +16,7 @@ import msgpack
 import pyarrow as pa
 import pytest
 from documents import Pair, RunBuilder, scalar_run
+from servers import wait_until
 from tiled.client.container import Container
 from tree import read_arrow, stream_of
 
@@ -23,7 +24,6 @@ from bluesky_tiled_writer.consumers import Consumer, Monitor, Start
 from bluesky_tiled_writer.consumers import consumer as module
 
 from .memory_bus import MemoryBus, packed
-from .waiting import wait_until
 
 NewConsumer = Callable[..., Consumer]
 
@@ -64,7 +64,7 @@ def consume(consumer: Consumer, until: Callable[[], bool]) -> None:
         consumer.step()
         return until()
 
-    wait_until(is_done, "the consumer does not get there")
+    wait_until(is_done, "the consumer does not get there", timeout=60.0)
 
 
 def table(client: Container, run: RunBuilder, stream: str = "primary") -> pa.Table:

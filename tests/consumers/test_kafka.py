@@ -17,6 +17,7 @@ from documents import RunBuilder, data_key, scalar_run
 from faults import LONG
 from faults.tiled_process import TiledProcess
 from ophyd.sim import det, motor
+from servers import wait_until
 from tiled.client import from_uri
 from tiled.client.container import Container
 from tree import read_arrow, stream_of
@@ -26,7 +27,7 @@ from bluesky_tiled_writer.errors import TiledWriterError
 
 from .kafka_broker import Beamline, KafkaBroker
 from .services import Service
-from .waiting import wait_until
+from .stored import wait_stored
 
 TOPIC = "bl01.bluesky.runengine.documents"
 KILLS = 100 if LONG else 2
@@ -79,15 +80,6 @@ def new_service(broker: KafkaBroker, tiled: TiledProcess, tmp_path: Path) -> Ite
         yield new_service
 
 
-def is_stored(client: Container, run: RunBuilder) -> bool:
-    return run.uid in client and client[run.uid].metadata.get("stop") is not None
-
-
-def wait_stored(client: Container, *runs: RunBuilder) -> None:
-    for run in runs:
-        wait_until(lambda run=run: is_stored(client, run), f"{run.uid} is not stored", timeout=90)  # type: ignore[misc]
-
-
 def numbers(client: Container, run: RunBuilder) -> list[int]:
     """Return the seq_num of the rows that are stored."""
     if run.uid not in client or "primary" not in client[run.uid]:
@@ -110,7 +102,11 @@ def test_a_scan_is_stored(
     wait_stored(client, run)
     stream = client[uid]["primary"]
     assert stream.read()["motor"].values.tolist() == [-1, -0.5, 0, 0.5, 1]
-    wait_until(lambda: service.tells(runs_stored=1, rows_stored=5, lag=0), "it does not say so")
+    wait_until(
+        lambda: service.tells(runs_stored=1, rows_stored=5, lag=0),
+        "it does not say so",
+        timeout=60.0,
+    )
     assert service.terminate() == 0
 
 
@@ -150,6 +146,7 @@ def test_each_row_is_there_once_whenever_the_consumer_is_killed(
             wait_until(
                 lambda before=before: services[0].status() != before,  # type: ignore[misc]
                 "nothing comes",
+                timeout=60.0,
             )
         if random.random() < 0.8:
             services.pop(0).kill()
@@ -178,14 +175,16 @@ def test_tiled_and_the_broker_may_go_away(
     wait_stored(client, first)
     tiled.kill()
     beamline.publish(second, second.docs[:10])
-    wait_until(lambda: service.tells(runs_open=1), "nothing comes")
+    wait_until(lambda: service.tells(runs_open=1), "nothing comes", timeout=60.0)
     beamline.publish(third)
     time.sleep(AWAY)  # Tiled alone
     with broker.away():
         time.sleep(AWAY)  # both
         tiled.start()
         time.sleep(AWAY)  # the broker alone
-    wait_until(lambda: numbers(client, second) == [*range(1, 9)], "the rows are not stored")
+    wait_until(
+        lambda: numbers(client, second) == [*range(1, 9)], "the rows are not stored", timeout=60.0
+    )
     beamline.publish(second, second.docs[10:])
     wait_stored(client, second, third)
     assert numbers(client, second) == numbers(client, third) == [*range(1, 21)]

@@ -37,6 +37,7 @@ from .nats_server import (
     NatsServer,
     connected,
 )
+from .stored import is_stored
 
 NewConsumer = Callable[..., Consumer]
 
@@ -110,10 +111,6 @@ def consume(until: Callable[[], bool], *consumers: Consumer) -> None:
 def rows(client: Container, run: RunBuilder) -> list[int]:
     table = read_arrow(stream_of(client, run.uid)["internal"])
     return [int(number) for number in table["seq_num"].to_pylist()]
-
-
-def is_stored(client: Container, run: RunBuilder) -> bool:
-    return run.uid in client and bool(client[run.uid].metadata.get("stop"))
 
 
 def interleaved(*runs: RunBuilder) -> list[Pair]:

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from bluesky_tiled_writer.cli import app
 
+from .stored import is_stored
 from .zmq_proxies import BlueskyProxy
 
 pytest.importorskip("bluesky_nats", reason="needs Python before 3.15")
@@ -50,10 +51,6 @@ def command(client: Container, directory: Path, *arguments: str) -> Iterator[Non
         finally:
             process.kill()
             process.wait()
-
-
-def is_stored(client: Container, run: RunBuilder) -> bool:
-    return run.uid in client and bool(client[run.uid].metadata.get("stop"))
 
 
 def test_nats(client: Container, tmp_path: Path) -> None:

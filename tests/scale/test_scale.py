@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 from consumers.kafka_broker import Beamline, KafkaBroker
 from consumers.services import Service
-from consumers.waiting import wait_until
+from consumers.stored import wait_stored
 from documents import RunBuilder, data_key
 from faults import LONG
+from servers import wait_until
 from tiled.client import from_uri
 from tiled.client.container import Container
 from tree import read_arrow, stream_of
@@ -167,13 +168,6 @@ def services(facility: Facility, tmp_path: Path) -> Iterator[Callable[[KafkaBrok
         yield new
 
 
-def wait_stored(client: Container, run: RunBuilder) -> None:
-    def is_stored() -> bool:
-        return run.uid in client and client[run.uid].metadata.get("stop") is not None
-
-    wait_until(is_stored, f"the run {run.uid} is not stored", timeout=180)
-
-
 def check(client: Container, run: RunBuilder) -> None:
     """Compare all that a reader gets with what was published."""
     stream = stream_of(client, run.uid)
@@ -209,28 +203,29 @@ def test_each_row_is_there_once_whatever_is_killed(
         for beamline in beamlines:
             beamline.start()
         try:
-            wait_stored(client, next_run(beamlines))
+            wait_stored(client, next_run(beamlines), timeout=180)
             for _ in range(ROUNDS):
                 running.pop(0).kill()
                 running.append(services(broker))
-                wait_stored(client, next_run(beamlines))
+                wait_stored(client, next_run(beamlines), timeout=180)
                 server = random.choice(facility.servers)
                 server.kill()
-                wait_stored(client, next_run(beamlines))
+                wait_stored(client, next_run(beamlines), timeout=180)
                 server.start()
                 facility.postgresql.crash()
-                wait_stored(client, next_run(beamlines))
+                wait_stored(client, next_run(beamlines), timeout=180)
         finally:
             for beamline in beamlines:
                 beamline.end()
         runs = [run for beamline in beamlines for run in beamline.runs]
         for run in runs:
-            wait_stored(client, run)
+            wait_stored(client, run, timeout=180)
         for run in runs:
             check(client, run)
         wait_until(
             lambda: {run.uid for run in runs} <= live.runs,
             "the subscriber missed runs",
+            timeout=60.0,
         )
         for service in running:
             assert not any("set aside" in text for text in service.messages)
@@ -240,5 +235,5 @@ def next_run(beamlines: list[Publisher]) -> RunBuilder:
     """Wait for a run that begins after now, and return it."""
     beamline = random.choice(beamlines)
     before = len(beamline.runs)
-    wait_until(lambda: len(beamline.runs) > before, "nothing is published")
+    wait_until(lambda: len(beamline.runs) > before, "nothing is published", timeout=60.0)
     return beamline.runs[-1]
