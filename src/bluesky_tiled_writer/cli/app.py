@@ -28,7 +28,7 @@ from bluesky_tiled_writer.sink import sort_stored
 from .check import check
 from .consume import consume
 from .migrate_command import migrate
-from .options import ApiKey, PathMaps, To, connected, pairs
+from .options import ApiKey, Journals, PathMaps, To, connected, pairs
 from .output import (
     complain,
     count,
@@ -77,13 +77,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Store saved Bluesky documents in Tiled, move catalogs, compare runs, and show journals.",
 )
-
-Directory = Annotated[
-    Path | None,
-    typer.Option(
-        "--journal-directory", help="Directory of the journals.", show_default="as for TiledWriter"
-    ),
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -171,7 +164,7 @@ app.command()(migrate)
 
 @app.command()
 def status(
-    journal_directory: Directory = None,
+    journal_directory: Journals = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again, until Ctrl-C.")] = False,
 ) -> None:
     """Show the journals, which are of runs that Tiled does not have to their end."""

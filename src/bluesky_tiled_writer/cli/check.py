@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from tiled.client import from_uri
 
 from bluesky_tiled_writer.consolidators import PathMap
-from bluesky_tiled_writer.errors import mapped_errors
+from bluesky_tiled_writer.errors import TiledWriterError
 from bluesky_tiled_writer.journal import Finding, Grade, check_journals
 from bluesky_tiled_writer.sink import Preflight
 
-from .options import ApiKey, PathMaps, pairs
+from .options import ApiKey, Journals, PathMaps, connected, pairs
 
 
 def check(
@@ -25,12 +25,7 @@ def check(
         typer.Option("--files", metavar="DIR", help="Directory of detector files, to try one."),
     ] = None,
     path_map: PathMaps = None,
-    journal_directory: Annotated[
-        Path | None,
-        typer.Option(
-            "--journal-directory", help="Of the writer.", show_default="as for TiledWriter"
-        ),
-    ] = None,
+    journal_directory: Journals = None,
     rate: Annotated[
         float, typer.Option("--rate", help="Events a second, for the length of an outage.")
     ] = 1000.0,
@@ -41,15 +36,14 @@ def check(
     The exit status is 0 if there is no problem; there may be warnings.
     """
     found: list[Finding] = []
-    try:
-        with mapped_errors("the request to connect"):
-            client = from_uri(uri, api_key=api_key)
-    except Exception as error:
-        hint = str(getattr(error, "hint", ""))
-        found.append(Finding("server", Grade.PROBLEM, str(error.args[0]), hint))
-    else:
-        with client.context:
-            found += Preflight(client, PathMap(pairs(path_map or [], "--path-map"))).check(files)
+    maps = PathMap(pairs(path_map or [], "--path-map"))
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(connected(uri, api_key))
+        except TiledWriterError as error:
+            found.append(Finding("server", Grade.PROBLEM, str(error.args[0]), error.hint))
+        else:
+            found += Preflight(client, maps).check(files)
     found += check_journals(journal_directory or "default", rate)
     if as_json:
         typer.echo(json.dumps([finding.as_json() for finding in found], indent=1))

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 from enum import Enum
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,12 +52,65 @@ Timeout = Annotated[
 ]
 
 
+Made = tuple[MessageSource, dict[str, Any]]
+"""The source of a bus, and options of the writer that only this bus has."""
+
+
+def _serve(
+    make: Callable[[], Made],
+    to: To,
+    *,
+    api_key: ApiKey = None,
+    batch_size: BatchSize = 10_000,
+    max_array_size: MaxArraySize = 0,
+    path_map: PathMaps = None,
+    directory: Directory = None,
+    status_port: StatusPort = None,
+    status_host: StatusHost = "127.0.0.1",
+    log_format: Format = LogFormat.TEXT,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Consume until SIGTERM or SIGINT."""
+    _log_to_stderr(log_format)
+    source, options = make()
+    run(
+        source,
+        to,
+        directory=directory,
+        status_port=status_port,
+        status_host=status_host,
+        timeout=timeout,
+        api_key=api_key,
+        batch_size=batch_size,
+        max_array_size=max_array_size,
+        path_map=pairs(path_map or [], "--path-map"),
+        **options,
+    )
+
+
+def _with_options_of_consumers(make: Callable[..., Made]) -> Callable[..., None]:
+    """Make a command of what makes the source of a bus: with its options, and those of `_serve`."""
+    own = signature(make, eval_str=True).parameters
+    _, *shared = signature(_serve, eval_str=True).parameters.values()
+    together = [*own.values(), *shared]
+
+    @wraps(make)
+    def command(**given: Any) -> None:
+        of_bus = {name: given.pop(name) for name in own}
+        _serve(lambda: make(**of_bus), **given)
+
+    by_name = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in together]
+    command.__signature__ = Signature(by_name)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in together}
+    return command
+
+
 @consume.command()
+@_with_options_of_consumers
 def kafka(
     topics: Annotated[
         list[str], typer.Argument(help="Topics, or patterns that begin with ^.", show_default=False)
     ],
-    to: To,
     group: Annotated[
         str, typer.Option("--group", help="Consumers of one group share the runs.")
     ] = "bluesky-tiled-writer",
@@ -75,16 +130,7 @@ def kafka(
         list[str] | None,
         typer.Option("--option", "-X", metavar="KEY=VALUE", help="An option of librdkafka."),
     ] = None,
-    api_key: ApiKey = None,
-    batch_size: BatchSize = 10_000,
-    max_array_size: MaxArraySize = 0,
-    path_map: PathMaps = None,
-    directory: Directory = None,
-    status_port: StatusPort = None,
-    status_host: StatusHost = "127.0.0.1",
-    log_format: Format = LogFormat.TEXT,
-    timeout: Timeout = 30.0,
-) -> None:
+) -> Made:
     """Store the runs in topics of Kafka."""
     from bluesky_tiled_writer.consumers import KafkaSource, read_configuration
 
@@ -92,14 +138,12 @@ def kafka(
     if brokers:
         found["bootstrap.servers"] = brokers
     found.update(pairs(option or [], "--option"))
-    writer = _writer_options(api_key, batch_size, max_array_size, path_map)
-    source = lambda: KafkaSource(topics, group, found)  # noqa: E731
-    _serve(source, to, directory, writer, status_port, status_host, log_format, timeout)
+    return KafkaSource(topics, group, found), {}
 
 
 @consume.command()
+@_with_options_of_consumers
 def nats(
-    to: To,
     servers: Annotated[
         list[str] | None,
         typer.Option("--server", help="nats://HOST:PORT; for each of a cluster."),
@@ -117,16 +161,7 @@ def nats(
         Path | None, typer.Option("--credentials", help="File with the credentials of a user.")
     ] = None,
     domain: Annotated[str | None, typer.Option("--domain", help="Of JetStream.")] = None,
-    api_key: ApiKey = None,
-    batch_size: BatchSize = 10_000,
-    max_array_size: MaxArraySize = 0,
-    path_map: PathMaps = None,
-    directory: Directory = None,
-    status_port: StatusPort = None,
-    status_host: StatusHost = "127.0.0.1",
-    log_format: Format = LogFormat.TEXT,
-    timeout: Timeout = 30.0,
-) -> None:
+) -> Made:
     """Store the runs in a stream of NATS JetStream."""
     from bluesky_tiled_writer.consumers import NatsSource
 
@@ -134,15 +169,13 @@ def nats(
     if credentials is not None:
         options["user_credentials"] = str(credentials)
     at = servers or ["nats://localhost:4222"]
-    source = lambda: NatsSource(at, subject, stream, name, **options)  # noqa: E731
-    writer = _writer_options(api_key, batch_size, max_array_size, path_map)
-    _serve(source, to, directory, writer, status_port, status_host, log_format, timeout)
+    return NatsSource(at, subject, stream, name, **options), {}
 
 
 @consume.command()
+@_with_options_of_consumers
 def zmq(
     address: Annotated[str, typer.Argument(help="Where the proxy sends: HOST:PORT or ipc://PATH.")],
-    to: To,
     prefix: Annotated[
         str, typer.Option("--prefix", help="Of the publishers; by default any.")
     ] = "",
@@ -168,63 +201,16 @@ def zmq(
             " directory.",
         ),
     ] = None,
-    api_key: ApiKey = None,
-    batch_size: BatchSize = 10_000,
-    max_array_size: MaxArraySize = 0,
-    path_map: PathMaps = None,
-    directory: Directory = None,
-    status_port: StatusPort = None,
-    status_host: StatusHost = "127.0.0.1",
-    log_format: Format = LogFormat.TEXT,
-    timeout: Timeout = 30.0,
-) -> None:
+) -> Made:
     """Store the runs that a proxy of 0MQ passes on."""
     from bluesky_tiled_writer.consumers import Curve, ZmqSource
 
     if (curve_secret is None) != (curve_server is None):
         raise typer.BadParameter("give both keys", param_hint="--curve-secret, --curve-server")
     curve = Curve(curve_secret, curve_server) if curve_secret and curve_server else None
-    source = lambda: ZmqSource(  # noqa: E731
-        address, prefix.encode(), allow_pickle=allow_pickle, curve=curve
-    )
-    writer = _writer_options(api_key, batch_size, max_array_size, path_map)
-    if journal_directory is not None:
-        writer["journal_directory"] = journal_directory
-    _serve(source, to, directory, writer, status_port, status_host, log_format, timeout)
-
-
-def _writer_options(
-    api_key: str | None, batch_size: int, max_array_size: int, path_map: list[str] | None
-) -> dict[str, Any]:
-    return {
-        "api_key": api_key,
-        "batch_size": batch_size,
-        "max_array_size": max_array_size,
-        "path_map": pairs(path_map or [], "--path-map"),
-    }
-
-
-def _serve(
-    new_source: Callable[[], MessageSource],
-    to: str,
-    directory: Path | None,
-    options: dict[str, Any],
-    status_port: int | None,
-    status_host: str,
-    log_format: LogFormat,
-    timeout: float,
-) -> None:
-    """Consume until SIGTERM or SIGINT."""
-    _log_to_stderr(log_format)
-    run(
-        new_source(),
-        to,
-        directory=directory,
-        status_port=status_port,
-        status_host=status_host,
-        timeout=timeout,
-        **options,
-    )
+    source = ZmqSource(address, prefix.encode(), allow_pickle=allow_pickle, curve=curve)
+    journals = {} if journal_directory is None else {"journal_directory": journal_directory}
+    return source, journals
 
 
 class _JsonLines(logging.Formatter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,14 @@ PathMaps = Annotated[
     list[str] | None,
     typer.Option(
         "--path-map", metavar="FROM=TO", help="As for TiledWriter; may be given more than once."
+    ),
+]
+
+
+Journals = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal-directory", help="Directory of the journals.", show_default="as for TiledWriter"
     ),
 ]
 

@@ -176,8 +176,6 @@ class Consumer:
         logger.info("%s, %s: from message %d on", self.source.name, partition, start.offset)
         self._partitions[partition] = Positions(start)
         self._committed[partition] = start
-        if self._paused:
-            self.source.pause()
 
     def revoke(self, partitions: Iterable[str]) -> Mapping[str, Start]:
         """Leave partitions to another consumer, which sends what of their runs Tiled lacks."""
@@ -288,10 +286,11 @@ class Consumer:
 
     def _settle(self) -> None:
         """Take note of the runs that are stored, or never will be."""
+        stopped = [(uid, run) for uid, run in self._runs.items() if run.stopped]
+        if not stopped:
+            return
         set_aside = self.writer.status.set_aside
-        for uid, run in list(self._runs.items()):
-            if not run.stopped:
-                continue
+        for uid, run in stopped:
             if uid in set_aside:
                 self._put_run_aside(uid, set_aside[uid])
             elif self._is_stored(uid):

@@ -256,17 +256,17 @@ class KafkaSource:
             consumer.pause(committed)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        names = [_name(at.topic, at.partition) for at in partitions]
-        if self._assignments is not None:
-            self._commit(self._assignments.revoke(names), asynchronous=False)
+        self._commit(self._let_go(partitions), asynchronous=False)
         self._unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Let go of what another consumer has already: there is nothing to commit."""
-        names = [_name(at.topic, at.partition) for at in partitions]
-        if self._assignments is not None:
-            self._assignments.revoke(names)
+        self._let_go(partitions)
         self._unassign(partitions)
+
+    def _let_go(self, partitions: list[TopicPartition]) -> Mapping[str, Start]:
+        names = [_name(at.topic, at.partition) for at in partitions]
+        return {} if self._assignments is None else self._assignments.revoke(names)
 
     def _unassign(self, partitions: list[TopicPartition]) -> None:
         for at in partitions:

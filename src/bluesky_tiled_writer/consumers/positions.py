@@ -36,11 +36,6 @@ class Positions:
         self._open.pop(uid, None)
 
     @property
-    def runs(self) -> list[str]:
-        """Uids of the runs of which everything has to come again."""
-        return list(self._open)
-
-    @property
     def start(self) -> Start:
         """Where the next consumer has to start."""
         seen = max(self._next, self._seen_before)

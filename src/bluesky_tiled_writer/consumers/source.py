@@ -97,7 +97,7 @@ class MessageSource(Protocol):
         ...
 
     def pause(self) -> None:
-        """Receive nothing more until `resume`, but stay connected: go on calling `receive`."""
+        """Receive nothing more until `resume`, from any partition, but go on calling `receive`."""
         ...
 
     def resume(self) -> None:

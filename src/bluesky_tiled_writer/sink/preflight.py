@@ -11,7 +11,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +23,9 @@ from bluesky_tiled_writer.journal import Finding, Grade
 
 from .address import Address
 from .connection import Connection
+from .items import has_structure
 from .requests import Requests
+from .tables import KEEP_ORDER, database_of
 
 FAR = 20.0
 """ms to the server and back from which on a request is worth a thought."""
@@ -154,16 +155,14 @@ class Preflight:
             if found != table["seq_num"].to_pylist():
                 raise TiledWriterError(f"of {_ROWS} rows, {found} came back.")
         item = self._requests.item((container.item["id"], "table"))
-        sources = item["attributes"].get("data_sources") or [] if item is not None else []
-        for source in sources:
-            for asset in source.get("assets", []):
-                scheme = urlsplit(asset["data_uri"]).scheme.partition("+")[0]
-                grade, name, hint = _DATABASES.get(scheme, (Grade.WARNING, scheme, ""))
-                self._add("database of tables", grade, f"{name}.", hint)
-                self._tell_order(scheme)
+        if item is not None and has_structure(item):
+            database = database_of(item["attributes"])
+            grade, name, hint = _DATABASES.get(database, (Grade.WARNING, database, ""))
+            self._add("database of tables", grade, f"{name}.", hint)
+            self._tell_order(database)
 
-    def _tell_order(self, scheme: str) -> None:
-        if self._requests.sorts_rows or scheme != "postgresql":
+    def _tell_order(self, database: str) -> None:
+        if self._requests.sorts_rows or database in KEEP_ORDER:
             self._add("order of rows", Grade.OK, "Rows come back in the order of the events.")
         else:
             text = "This server returns rows of tables in any order."
