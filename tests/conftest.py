@@ -7,12 +7,13 @@ package.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -67,6 +68,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the server logged, where a test failed that used one."""
+    report = yield
+    server = getattr(item, "funcargs", {}).get("tiled_server")
+    if report.failed and isinstance(server, LocalServer):
+        log = (server.directory / "server.log").read_text()
+        report.sections.append(("Log of the Tiled server", log[-10_000:]))
+    return report
+
+
 @pytest.fixture(autouse=True)
 def runs_are_taken_over_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tests not wait for processes that there are not."""
@@ -90,6 +104,20 @@ def no_thread_is_left_behind() -> Iterator[None]:
         time.sleep(0.01)
     if threads := leaked():
         pytest.fail(f"the test left threads running: {', '.join(map(repr, threads))}")
+
+
+@pytest.fixture(autouse=True)
+def logging_is_left_alone() -> Iterator[None]:
+    """Fail a test after which our logger has another level, or writes to where it did not."""
+    ours = logging.getLogger("bluesky_tiled_writer")
+    level, before = ours.level, list(ours.handlers)
+    yield
+    added = [h for h in ours.handlers if h not in before and type(h) is not logging.NullHandler]
+    changed = ours.level != level
+    ours.handlers[:] = before
+    ours.setLevel(level)
+    assert not added, f"the test left handlers of the log behind: {added}"
+    assert not changed, "the test left the log at another level"
 
 
 @contextmanager

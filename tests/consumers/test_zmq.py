@@ -26,6 +26,7 @@ from tree import read_arrow, stream_of
 
 from bluesky_tiled_writer.consumers import Consumer
 from bluesky_tiled_writer.consumers.zmq import ZmqSource
+from bluesky_tiled_writer.delivery import catch_up
 from bluesky_tiled_writer.errors import InvalidDocument, TiledWriterError
 
 from .zmq_proxies import BlueskyProxy, join, lossy_proxy, make_keys, publish, to_msgpack
@@ -235,8 +236,10 @@ def test_a_run_goes_on_after_its_consumer_was_killed(
     new_consumer: NewConsumer,
     new_publisher: NewPublisher,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What came is in the journal; what was published while there was no consumer is not."""
+    monkeypatch.setattr(catch_up, "RESUMED_WITHIN", 600.0)  # as patient as outside of tests
     uri = f"{client.uri}?api_key={KEY}"
     first = processes.Process(target=consume_in_process, args=(proxy.subscribers, uri, tmp_path))
     first.start()

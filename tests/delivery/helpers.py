@@ -85,6 +85,16 @@ def column(client: Container, uid: str, name: str = "n") -> list[Any]:
     return list(read_arrow(table)[name].to_pylist())
 
 
+def holds(client: Container, uid: str, values: list[Any]) -> bool:
+    """True if the column ``n`` has these values; a server that is busy with it may answer 5xx."""
+    try:
+        return column(client, uid) == values
+    except httpx.HTTPStatusError as error:
+        if error.response.is_server_error:
+            return False
+        raise
+
+
 def wait_until(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():

@@ -28,7 +28,16 @@ from tiled.server.settings import get_settings
 from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.journal import JournalReader
 
-from .helpers import LONG_AGO, PATIENCE, Line, column, is_stopped, refused_for_good, wait_until
+from .helpers import (
+    LONG_AGO,
+    PATIENCE,
+    Line,
+    column,
+    holds,
+    is_stopped,
+    refused_for_good,
+    wait_until,
+)
 
 # -- writers that are dropped ---------------------------------------------------------------------
 
@@ -60,7 +69,7 @@ def test_a_writer_that_is_dropped_with_rows_of_an_open_run_warns_and_stores_them
     (message,) = messages
     assert run.uid in message
     assert "close()" in message
-    wait_until(lambda: column(tiled_client, run.uid) == [0, 1])
+    wait_until(lambda: holds(tiled_client, run.uid, [0, 1]))
     wait_until(lambda: threads() == [])
     assert len(list(journals.iterdir())) == 1  # for the next process
 

@@ -20,7 +20,7 @@ from bluesky_tiled_writer.delivery import catch_up
 from bluesky_tiled_writer.delivery.resumption import STOPPED_LATE
 from bluesky_tiled_writer.run import is_made
 
-from .helpers import PATIENCE, MakeWriter, column, wait_until
+from .helpers import PATIENCE, MakeWriter, column, holds, wait_until
 from .recoveries import (
     assert_nothing_left,
     assert_rich_run_stored,
@@ -88,7 +88,7 @@ def test_a_run_is_taken_up_when_its_recovery_has_sent_what_there_is(
     run = scalar_run(events=6)
     leave_journal(journals, tiled_client, run.docs[:4])
     writer = make_writer(flush_interval=0.05)
-    wait_until(lambda: run.uid in tiled_client and column(tiled_client, run.uid) == [0, 1])
+    wait_until(lambda: run.uid in tiled_client and holds(tiled_client, run.uid, [0, 1]))
     assert "stop" not in tiled_client[run.uid].metadata
 
     emit(run.docs[4:], writer)

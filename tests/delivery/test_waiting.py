@@ -29,6 +29,7 @@ from .helpers import (
     Line,
     MakeWriter,
     column,
+    holds,
     is_stopped,
     messages_of,
     refused_for_good,
@@ -62,7 +63,7 @@ def test_rows_wait_for_the_flush_interval(tiled_client: Container, make_writer: 
 def test_a_full_batch_does_not_wait(tiled_client: Container, make_writer: MakeWriter) -> None:
     run = scalar_run(events=5)
     emit(run.docs[:6], make_writer(batch_size=4))
-    wait_until(lambda: column(tiled_client, run.uid) == [0, 1, 2, 3])
+    wait_until(lambda: holds(tiled_client, run.uid, [0, 1, 2, 3]))
 
 
 def test_flush_stores_all_that_was_taken(any_client: Container, make_writer: MakeWriter) -> None:
@@ -86,7 +87,7 @@ def test_flush_with_a_timeout_of_zero_returns_at_once(
         emit(run.docs[:4], writer)
         with returns_at_once():
             assert not writer.flush(timeout=0)
-    wait_until(lambda: column(tiled_client, run.uid) == [0, 1])  # for it was asked to
+    wait_until(lambda: holds(tiled_client, run.uid, [0, 1]))  # for it was asked to
 
 
 def test_a_stop_with_a_timeout_of_zero_does_not_wait(

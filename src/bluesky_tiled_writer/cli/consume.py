@@ -6,7 +6,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -71,21 +72,21 @@ def _serve(
     timeout: Timeout = 30.0,
 ) -> None:
     """Consume until SIGTERM or SIGINT."""
-    _log_to_stderr(log_format)
-    source, options = make()
-    run(
-        source,
-        to,
-        directory=directory,
-        status_port=status_port,
-        status_host=status_host,
-        timeout=timeout,
-        api_key=api_key,
-        batch_size=batch_size,
-        max_array_size=max_array_size,
-        path_map=pairs(path_map or [], "--path-map"),
-        **options,
-    )
+    with _logging_to_stderr(log_format):
+        source, options = make()
+        run(
+            source,
+            to,
+            directory=directory,
+            status_port=status_port,
+            status_host=status_host,
+            timeout=timeout,
+            api_key=api_key,
+            batch_size=batch_size,
+            max_array_size=max_array_size,
+            path_map=pairs(path_map or [], "--path-map"),
+            **options,
+        )
 
 
 def _with_options_of_consumers(make: Callable[..., Made]) -> Callable[..., None]:
@@ -225,10 +226,17 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def _log_to_stderr(log_format: LogFormat) -> None:
+@contextmanager
+def _logging_to_stderr(log_format: LogFormat) -> Iterator[None]:
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(_JsonLines() if log_format is LogFormat.JSON else text)
     ours = logging.getLogger("bluesky_tiled_writer")
+    level = ours.level
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
