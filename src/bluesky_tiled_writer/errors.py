@@ -25,8 +25,8 @@
                  |-- LoginRefused         the login does not work, or could not be tried
                  `-- StorageUnsupported   the server cannot store this type or value
 
-Each message names the document, key or node; `hint` says what to do next; `StorageError.retry`
-says whether another attempt may help.
+Each message names the document, key or node, and at its end the section of the troubleshooting
+page; `hint` says what to do next; `StorageError.retry` says whether another attempt may help.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import httpx
+
+GROUPS = {"TiledWriterError", "DocumentError", "StorageError"}  # these have no section
 
 
 class TiledWriterError(Exception):
@@ -57,8 +59,9 @@ class TiledWriterError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        message = super().__str__()
-        return f"{message} {self.hint}" if self.hint else message
+        kind = type(self).__name__
+        section = "" if kind in GROUPS else f"[{kind}]"
+        return " ".join(part for part in (super().__str__(), self.hint, section) if part)
 
 
 class DocumentError(TiledWriterError, ValueError):

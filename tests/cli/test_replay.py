@@ -96,7 +96,7 @@ def test_run_that_stays_out_of_step_has_failed(
     writer.errors = [OutOfStep("other rows") for _ in range(replay.ATTEMPTS)]
     report = new().store(saved(tmp_path, run.docs))
     assert report.runs[run.uid].outcome is Outcome.FAILED
-    assert report.runs[run.uid].reason == "other rows"
+    assert report.runs[run.uid].reason == "other rows [OutOfStep]"
     assert not report.complete
     assert all(instance.closed for instance in writer.instances)
 

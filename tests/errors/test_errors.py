@@ -85,14 +85,16 @@ def test_an_answer_of_the_server_becomes_a_refusal_with_its_detail_and_a_hint() 
     assert raised.value.status == 401
     assert str(raised.value) == (
         "Tiled answered 401 to PATCH metadata of run: Not authenticated."
-        " Log in again, or give the client an API key."
+        " Log in again, or give the client an API key. [LoginRefused]"
     )
     assert isinstance(raised.value.__cause__, httpx.HTTPStatusError)
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"[]", b'"text"', b'{"detail": ""}', b""])
 def test_an_answer_that_is_not_of_tiled_is_told_by_its_status(content: bytes) -> None:
-    told = pytest.raises(RequestRefused, match=r"502 to the request: Bad Gateway\.$")
+    told = pytest.raises(
+        RequestRefused, match=r"502 to the request: Bad Gateway\. \[RequestRefused\]$"
+    )
     with told, mapped_errors("the request"):
         answer(502, content).raise_for_status()
 
