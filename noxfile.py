@@ -18,9 +18,10 @@ nox.options.download_python = "never"
 nox.options.sessions = ["lint", "tests"]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
-WORKERS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0"]
+WORKERS = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0"]
 """A file at a time, since the tests of a file share what they set up; in the order of
-``tests/conftest.py``, the long ones first. A test that ends its process is not tried in others."""
+``tests/conftest.py``, the long ones first. A test that ends its process is not tried in others.
+Three for two processors: much of the time tests wait, for servers and for what is to time out."""
 
 
 def pytest_with_coverage(session: nox.Session, *args: str) -> None:

@@ -192,10 +192,8 @@ class ServerUnreachable(StorageError):
     ----------
     message, hint : str
         As in `TiledWriterError`.
-    uncertain : bool
-        Whether the request may have reached the server.
-    retry : Retry
-        The chances of another attempt.
+    uncertain, retry : bool, Retry
+        As in `StorageError`.
     """
 
     def __init__(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -180,6 +182,7 @@ class Migration:
         self._items: Iterator[Item] = iter(())
         self._lock = threading.Lock()  # guards the report and the items
         self._end = threading.Event()
+        self._interrupted = False
 
     def run(self, workers: int = WORKERS) -> MigrationReport:
         """Move all items; after an interruption none is begun, and those in hand are left."""
@@ -190,16 +193,35 @@ class Migration:
         ]
         for thread in threads:
             thread.start()
-        try:
+        with self._ending_by_ctrl_c():
             for thread in threads:
-                while thread.is_alive():
+                while thread.is_alive() and not self._interrupted:
                     thread.join(0.5)  # a signal is handled in between
-        except BaseException:
+        if self._interrupted:
             self._end.set()
             for thread in threads:
                 thread.join(_LEAVE / len(threads))
-            raise
+            raise KeyboardInterrupt
         return self._report
+
+    @contextmanager
+    def _ending_by_ctrl_c(self) -> Iterator[None]:
+        """Take note of Ctrl-C, where KeyboardInterrupt would have Python forget who is alive.
+
+        `threading.Thread.join` of Python 3.11 takes a thread for dead when that goes through it.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupt(*_: object) -> None:
+            self._interrupted = True
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _work(self) -> None:
         while not self._end.is_set():
