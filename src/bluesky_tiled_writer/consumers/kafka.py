@@ -157,6 +157,8 @@ class KafkaSource:
         )
         self._assignments: Assignments | None = None
         self._assigned: dict[str, TopicPartition] = {}
+        self._unknown: list[TopicPartition] = []  # assigned, but the brokers do not say from where
+        self._closing = False
         self._paused = self._told = False
         self._lag: int | None = None
         self._next_measure = 0.0
@@ -173,6 +175,8 @@ class KafkaSource:
 
     def receive(self, timeout: float) -> Sequence[Message]:
         """Return what has come."""
+        if self._unknown:
+            self._begin_unknown()
         if time.monotonic() >= self._next_measure:  # not when asked: other threads hang in this
             self._lag = self._measure_lag()
             self._next_measure = time.monotonic() + MEASURE_EVERY
@@ -200,7 +204,9 @@ class KafkaSource:
     def resume(self) -> None:
         """Receive messages again."""
         self._paused = False
-        self._consumer.resume(self._consumer.assignment())
+        self._consumer.resume(
+            [at for at in self._consumer.assignment() if _name_of(at) in self._assigned]
+        )
 
     def commit(self, starts: Mapping[str, Start]) -> None:
         """Commit, in the background: a commit that is lost costs a little work."""
@@ -238,22 +244,55 @@ class KafkaSource:
 
     def close(self) -> None:
         """Leave the group, so that another consumer goes on at once."""
-        self._consumer.close()
+        self._closing = True
+        try:
+            self._consumer.close()
+        except KafkaException as error:
+            logger.warning("Kafka: the group was not left, and waits for this consumer: %s", error)
 
     # -- what the client calls in `receive` -----------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        committed = consumer.committed(partitions, timeout=PATIENCE)
+        """Begin where the group is. An exception here would end the client in a state of its own.
+
+        Partitions of which that is not known wait: nothing comes from them until it is.
+        """
+        if (committed := self._committed(partitions)) is not None:
+            self._begin(committed)
+        else:
+            self._unknown += partitions
+            consumer.incremental_assign(partitions)
+            consumer.pause(partitions)
+
+    def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
+        if self._closing:  # they were assigned while the group is being left
+            return None
+        try:
+            committed: list[TopicPartition] = self._consumer.committed(partitions, timeout=PATIENCE)
+        except KafkaException as error:
+            self._on_error(error.args[0])
+            return None
+        return None if any(at.error is not None for at in committed) else committed
+
+    def _begin_unknown(self) -> None:
+        if (committed := self._committed(self._unknown)) is not None:
+            self._consumer.incremental_unassign(self._unknown)
+            self._unknown = []
+            self._begin(committed)
+            if not self._paused:
+                self._consumer.resume(committed)
+
+    def _begin(self, committed: list[TopicPartition]) -> None:
         for at in committed:
-            name = _name(at.topic, at.partition)
+            name = _name_of(at)
             if at.offset < 0:  # none yet; what is kept is taken from the beginning
                 at.offset = OFFSET_BEGINNING
             self._assigned[name] = at
             if self._assignments is not None:
                 self._assignments.assign(name, Start(max(0, at.offset), _seen(at.metadata)))
-        consumer.incremental_assign(committed)
+        self._consumer.incremental_assign(committed)
         if self._paused:
-            consumer.pause(committed)
+            self._consumer.pause(committed)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._commit(self._let_go(partitions), asynchronous=False)
@@ -265,12 +304,14 @@ class KafkaSource:
         self._unassign(partitions)
 
     def _let_go(self, partitions: list[TopicPartition]) -> Mapping[str, Start]:
-        names = [_name(at.topic, at.partition) for at in partitions]
+        names = [_name_of(at) for at in partitions]
         return {} if self._assignments is None else self._assignments.revoke(names)
 
     def _unassign(self, partitions: list[TopicPartition]) -> None:
-        for at in partitions:
-            self._assigned.pop(_name(at.topic, at.partition), None)
+        names = {_name_of(at) for at in partitions}
+        for name in names:
+            self._assigned.pop(name, None)
+        self._unknown = [at for at in self._unknown if _name_of(at) not in names]
         self._consumer.incremental_unassign(partitions)
 
     def _on_error(self, error: KafkaError) -> None:
@@ -281,6 +322,10 @@ class KafkaSource:
 
 def _name(topic: str, partition: int) -> str:
     return f"{topic}[{partition}]"
+
+
+def _name_of(at: TopicPartition) -> str:
+    return _name(at.topic, at.partition)
 
 
 def _seen(metadata: Any) -> int:

@@ -46,7 +46,9 @@ class Monitor:
         self._server = ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name="monitor")
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="monitor", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
