@@ -16,20 +16,17 @@ from tiled.client.base import BaseClient
 from .checks import log_problems
 from .consolidators import PathMap
 from .delivery import (
-    CONNECTIONS,
     Recovery,
     Router,
     Settings,
     Status,
     new_manager,
     refuse_to_copy,
-    request_size,
 )
 from .errors import InvalidDocument
 from .journal import Finding, check_journals
 from .normalizer import RunNormalizer
 from .run import READY_BYTES, RunSettings
-from .schema import ServerLimits
 from .sink import Connection, Opening, Preflight, TiledDestination, connect
 
 BATCH_SIZE = 10_000
@@ -86,6 +83,9 @@ class TiledWriter(DocumentRouter):
         Directory on a local disk for documents that Tiled does not have yet; by default in the
         user's state directory. None for no journal: calls then raise what goes wrong, and the end
         of the process loses what is not stored.
+    journal_max_bytes : int, optional
+        Bytes that the journals there should take. At 80 % of that, or of the room on their disk,
+        the log has a warning; beyond, `status` is "degraded". No scan is stopped for that.
 
     Raises
     ------
@@ -114,6 +114,7 @@ class TiledWriter(DocumentRouter):
         timeout: float = 30.0,
         max_pending_bytes: int = 64 * 2**20,
         journal_directory: str | Path | None = "default",
+        journal_max_bytes: int | None = None,
     ) -> None:
         super().__init__()
         connection = client if isinstance(client, Connection) else Connection.of(client)
@@ -123,15 +124,13 @@ class TiledWriter(DocumentRouter):
         self.backup_directory = backup_directory
         self.backup_dictionary = backup_dictionary
         self.ignore_errors = ignore_errors or []
-        local = connection.in_process  # perhaps with one connection to its database for all
-        self.settings = Settings(
+        settings = Settings(
             run=RunSettings(
                 batch_size=batch_size,
                 max_array_size=max_array_size,
                 path_map=PathMap(path_map or {}),
                 # About as much again may come in before the sender takes it.
                 ready_bytes=min(READY_BYTES, max_pending_bytes // 4),
-                limits=ServerLimits(None if local else request_size(connection.address.server)),
             ),
             normalizer=normalizer,
             patches=self.patches,
@@ -141,9 +140,9 @@ class TiledWriter(DocumentRouter):
             max_pending_bytes=max_pending_bytes,
             backup_directory=backup_directory,
             backup_dictionary=backup_dictionary,
-            connections=1 if local else CONNECTIONS,
-            wait_for_close=local,
+            journal_max_bytes=journal_max_bytes,
         )
+        self.settings = settings.on(connection.address.server, in_process=connection.in_process)
         self._manager = new_manager(
             connection, TiledDestination.of(connection), self.settings, journal_directory
         )
@@ -154,7 +153,7 @@ class TiledWriter(DocumentRouter):
         weakref.finalize(self, self._manager.drop).atexit = False
         if not connection.is_open:
             self._manager.connect_later(connection.open)
-        if not local:  # an app may be another one than that of the process that is gone
+        if not connection.in_process:  # an app may be another one than that of a process before
             self._manager.recover_soon()
 
     @classmethod
@@ -314,7 +313,8 @@ class TiledWriter(DocumentRouter):
             A directory of detector files, where a file is written, and read through the server.
         """
         preflight = Preflight(self.client, self.settings.run.path_map)
-        return [*preflight.check(files), *check_journals(self._journal_directory)]
+        most = self.settings.journal_max_bytes
+        return [*preflight.check(files), *check_journals(self._journal_directory, most=most)]
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until Tiled has all that was taken so far.

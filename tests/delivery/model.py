@@ -39,7 +39,7 @@ class QuietServer:
 
     credentials: object = None
     unanswered = 0.0
-    uri = key = SERVER
+    uri = key = web_page = SERVER
 
     def at(self, uri: Any) -> Self | None:
         return self if uri == self.uri else None

@@ -56,9 +56,10 @@ def test_a_run_that_has_more_than_memory_may_take_is_behind_and_stored_from_its_
     assert writer.wait_for(run.uid, timeout=PATIENCE)
     assert_wide_run_stored(tiled_client, run.uid, 500)
     assert writer.status.state == "idle"
-    (told,) = messages_of(caplog)
+    told, over = messages_of(caplog)
     assert run.uid in told
     assert "more slowly than they come" in told
+    assert over == f"Run {run.uid} is in Tiled now."
     assert list(journals.iterdir()) == []
 
 
@@ -135,10 +136,11 @@ def test_a_disk_that_fills_up_in_the_middle_costs_a_log_line(
         assert writer.status.state == "degraded"
     emit(run.docs[7:], writer)
     assert column(tiled_client, run.uid) == [*range(6)]
-    (message,) = messages_of(caplog)
+    message, over = messages_of(caplog)
     assert run.uid in message
     assert "goes on from memory" in message
     assert "make room" in message
+    assert over == f"Run {run.uid} is in Tiled now."
     assert writer.flush()
     assert list(journals.iterdir()) == []
     assert writer.status.state == "idle"
@@ -190,9 +192,10 @@ def test_without_a_place_for_journals_runs_go_on_from_memory(
         emit(run.docs[:1], writer)
     emit(run.docs[1:], writer)
     assert column(tiled_client, run.uid) == [0, 1, 2]
-    (message,) = messages_of(caplog)
+    message, over = messages_of(caplog)
     assert run.uid in message
     assert "goes on from memory" in message
+    assert over == f"Run {run.uid} is in Tiled now."
 
 
 def test_a_run_without_its_journal_tells_the_caller_what_goes_wrong(

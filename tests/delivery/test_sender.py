@@ -294,7 +294,8 @@ def test_a_run_without_permission_waits_alone(
     turn_for(sender, clock, 20 * 60.0)
     assert job.obstacle is None
     messages = [r.getMessage() for r in caplog.records if r.name == "bluesky_tiled_writer"]
-    assert len(messages) == 1
+    assert ["has to wait" in message for message in messages] == [True, False]
+    assert messages[1] == "Run a does not have to wait any more; going on."
 
 
 def test_the_login_of_a_new_writer_is_taken_only_for_one_that_is_refused(
@@ -391,7 +392,11 @@ def test_a_run_that_another_process_writes_waits_as_long_as_that_does_and_alone(
     turn_for(sender, clock, 6.0 * (MAX_DELAYS + 5))
     assert job.events == []
     assert job.obstacle is None
-    assert [record.getMessage().split(",")[0] for record in caplog.records] == ["Run a has to wait"]
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.partition(", and is tried")[0] for text in told] == [
+        "Run a has to wait",
+        "Run a does not have to wait any more; going on.",
+    ]
 
 
 def test_what_never_gets_through_is_given_up_in_the_end(sender: Sender, clock: Clock) -> None:

@@ -274,7 +274,8 @@ def test_the_status_of_a_writer_with_rows_on_their_way(make_writer: MakeWriter, 
         assert 0 < status.pending_bytes < 10_000
         assert 0 < status.oldest < PATIENCE
         assert re.fullmatch(
-            r"state writing, runs 1, pending 3 rows \(0\.0 MiB\) since \d+\.\d s, stored 0 rows",
+            r"state writing, runs 1, pending 3 rows \(0\.0 MiB\) since \d+\.\d s, stored 0 rows,"
+            r" journals [\d.]+ kB, [\d.]+ \wB are left on the disk",
             str(status),
         )
     assert writer.flush()
@@ -298,15 +299,6 @@ def test_the_status_of_a_writer_whose_server_is_away(make_writer: MakeWriter, li
             emit(run.docs[5:], writer)
     assert writer.wait_for(run.uid, timeout=PATIENCE)
     assert writer.status.state == "idle"
-
-
-def test_the_html_of_a_status_is_escaped() -> None:
-    why = "Tiled answered <422> & more"
-    status = Status("degraded", set_aside={"<uid>": why}, last_error=RequestRefused("<b>no</b>"))
-    html = status._repr_html_()
-    assert "&lt;uid&gt;: Tiled answered &lt;422&gt; &amp; more" in html
-    assert "RequestRefused: &lt;b&gt;no&lt;/b&gt;" in html
-    assert set(re.findall(r"<(\w+)", html)) == {"table", "tr", "th", "td"}
 
 
 def test_a_writer_has_a_form_for_notebooks(make_writer: MakeWriter) -> None:

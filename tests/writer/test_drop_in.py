@@ -120,6 +120,7 @@ class Everything:
             "timeout": 8.0,
             "max_pending_bytes": 9,
             "journal_directory": self.journals,
+            "journal_max_bytes": 10,
         }
 
     def assert_in_effect(self, writer: TiledWriter, client: Container) -> None:
@@ -143,6 +144,8 @@ class Everything:
         assert table["wave"].to_pylist() == [[0.5, 1.5]]
         assert writer.backup_dictionary is self.backup
         assert writer.ignore_errors == ["nothing"]
+        assert writer.status.journals is not None
+        assert writer.status.journals.most == 10
         run.stop()
         emit(run.docs[-1:], writer)
         assert writer.close()

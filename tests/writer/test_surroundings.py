@@ -44,7 +44,8 @@ def test_without_a_home_a_writer_goes_on_from_memory(
         assert writer.wait_for(run.uid)
         assert writer.recover() == []
     assert client[run.uid].metadata["stop"]["exit_status"] == "success"
-    (told,) = [record for record in caplog.records if run.uid in record.getMessage()]
+    told, over = [record for record in caplog.records if run.uid in record.getMessage()]
+    assert over.getMessage() == f"Run {run.uid} is in Tiled now."
     assert told.levelno >= logging.WARNING
     assert "goes on from memory" in told.getMessage()
     assert "Give a journal_directory, or set HOME or XDG_STATE_HOME." in told.getMessage()

@@ -47,6 +47,10 @@ StatusPort = Annotated[
 StatusHost = Annotated[
     str, typer.Option("--status-host", help="The address for that; 0.0.0.0 for all.")
 ]
+JournalMaxBytes = Annotated[
+    int | None,
+    typer.Option("--journal-max-bytes", help="As for TiledWriter: beyond, the log has an error."),
+]
 Format = Annotated[LogFormat, typer.Option("--log-format", help="Of the lines in the log.")]
 Timeout = Annotated[
     float, typer.Option("--timeout", help="Seconds to store what is in hand after SIGTERM.")
@@ -66,6 +70,7 @@ def _serve(
     max_array_size: MaxArraySize = 0,
     path_map: PathMaps = None,
     directory: Directory = None,
+    journal_max_bytes: JournalMaxBytes = None,
     status_port: StatusPort = None,
     status_host: StatusHost = "127.0.0.1",
     log_format: Format = LogFormat.TEXT,
@@ -85,6 +90,7 @@ def _serve(
             batch_size=batch_size,
             max_array_size=max_array_size,
             path_map=pairs(path_map or [], "--path-map"),
+            journal_max_bytes=journal_max_bytes,
             **options,
         )
 

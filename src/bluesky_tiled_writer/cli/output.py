@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bluesky_tiled_writer.journal import JournalInfo
+from bluesky_tiled_writer.journal import JournalInfo, age_text, size_text
 
 from .reports import FileReport
 from .saved_documents import SavedDocuments
@@ -46,8 +46,8 @@ def describe(info: JournalInfo) -> Iterator[str]:
         yield f"{header.uid}"
         yield f"  to     {header.server}"
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.since))
-        yield f"  since  {since} ({_age(time.time() - header.since)} ago)"
-    yield f"  size   {_size(info.size)}"
+        yield f"  since  {since} ({age_text(time.time() - header.since)} ago)"
+    yield f"  size   {size_text(info.size)}"
     process = f"process {header.pid} on {header.host}" if header is not None else "its process"
     if info.locked:
         yield f"  owner  {process}"
@@ -91,17 +91,3 @@ def progress_bar(progress: Progress, saved: SavedDocuments) -> Iterator[Callable
         yield lambda: progress.update(task, completed=saved.position)
     finally:
         progress.remove_task(task)
-
-
-def _age(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
-
-
-def _size(nbytes: int) -> str:
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if nbytes >= size:
-            return f"{nbytes / size:.1f} {unit}"
-    return f"{nbytes} bytes"

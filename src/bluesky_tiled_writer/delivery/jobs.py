@@ -37,6 +37,11 @@ class Destination(Protocol):
         ...
 
     @property
+    def web_page(self) -> str:
+        """Its address in Tiled's web page; empty if it has none."""
+        ...
+
+    @property
     def new_sink(self) -> NewSink:
         """Makes a sink that writes there."""
         ...

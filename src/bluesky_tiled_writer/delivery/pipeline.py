@@ -17,6 +17,7 @@ from bluesky_tiled_writer.run import (
     Claim,
     ExecuteStep,
     Known,
+    RunSummary,
     RunWriter,
     Sink,
     TaskQueue,
@@ -154,6 +155,11 @@ class Pipeline:
     def num_events(self) -> dict[str, int]:
         """Rows of each stream that came so far."""
         return self._writer.num_events
+
+    @property
+    def summary(self) -> RunSummary:
+        """What the documents so far say of the run."""
+        return self._writer.summary
 
     # -- to Tiled -------------------------------------------------------------------------------
 

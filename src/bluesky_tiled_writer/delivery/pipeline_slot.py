@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bluesky_tiled_writer.run import RunSummary
+
 from .pipeline import Pending, Pipeline
 from .run_life import SENDING, RunLife
 
@@ -31,6 +33,7 @@ class PipelineSlot:
         self._life = life
         self.current = self.live = pipeline
         self._rows_before = 0
+        self._summary = RunSummary()
         self._checked = False
 
     def drop(self, *, keep_rows: bool) -> None:
@@ -48,6 +51,7 @@ class PipelineSlot:
         self._checked |= dropped.progress.tasks > CHECKED
         if keep_rows:
             self._rows_before += dropped.progress.rows
+        self._summary = self._summary_of(dropped)
         dropped.clear()
 
     def drop_rows(self, *, pause: bool = False) -> bool:
@@ -89,6 +93,15 @@ class PipelineSlot:
         """Rows that were sent."""
         current = self.current
         return self._rows_before + (0 if current is None else current.progress.rows)
+
+    @property
+    def summary(self) -> RunSummary:
+        """What the documents say of the run: all of them, or those that were sent again so far."""
+        current = self.current
+        return self._summary if current is None else self._summary_of(current)
+
+    def _summary_of(self, pipeline: Pipeline) -> RunSummary:
+        return pipeline.summary if pipeline.started else self._summary
 
     @property
     def progress(self) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from bluesky_tiled_writer.errors import NotCopyable
+from bluesky_tiled_writer.journal import JournalSpace
 from bluesky_tiled_writer.schema import RequestSize
 
 
@@ -76,6 +77,7 @@ class _Process:
         self.opening: set[Hashable] = set()
         self.tried: dict[Path, tuple[object, float]] = {}
         self.request_sizes: dict[str, RequestSize] = {}
+        self.spaces: dict[tuple[Path, int | None], JournalSpace] = {}
 
 
 _process = _Process()
@@ -151,6 +153,12 @@ def request_size(server: str) -> RequestSize:
     """Return what is known of the size of requests to a server, by the address of its API."""
     with _process.lock:
         return _process.request_sizes.setdefault(server, RequestSize())
+
+
+def journal_space(directory: Path, most: int | None) -> JournalSpace:
+    """Return what minds the room for journals, once for all writers, which would each tell."""
+    with _process.lock:
+        return _process.spaces.setdefault((directory, most), JournalSpace(directory, most))
 
 
 def refuse_to_copy(writer: object) -> NoReturn:

@@ -18,7 +18,7 @@ from bluesky_tiled_writer.errors import (
     TiledWriterError,
 )
 from bluesky_tiled_writer.journal import DocumentCopies
-from bluesky_tiled_writer.run import Claim, Known
+from bluesky_tiled_writer.run import Claim, Known, RunSummary
 
 from .catch_up import CatchUp
 from .jobs import Destination, Wakes
@@ -26,6 +26,7 @@ from .pipeline import Pending, Pipeline
 from .pipeline_slot import PipelineSlot
 from .run_life import SENDING, RunLife, RunState
 from .settings import Settings
+from .waiting import wait_for_room
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -65,6 +66,8 @@ class RunJob:
         Documents that came, and how many of them are in Tiled.
     delivered_at : float
         When the last of these came, by the monotonic clock.
+    is_told_of : bool
+        True if the log has a problem of this run: then it also gets a line when that is over.
     obstacle : StorageError or None
         Why this run cannot be sent now, though others can.
     links : list of str
@@ -85,7 +88,7 @@ class RunJob:
         self.uid = uid
         self.life = RunLife(orphan=orphan)
         self.copies = copies
-        self.already_stored = False
+        self.already_stored = self.is_told_of = False
         self.taken = self.delivered = 0
         self.delivered_at = time.monotonic()
         self.obstacle: StorageError | None = None
@@ -174,7 +177,7 @@ class RunJob:
             if self.copies.journaled:
                 self._fall_behind()
                 return
-            self._wait_for_room(live, most)
+            wait_for_room(self, live, self._sender, self._settings)
         self._wake_for_rows(self)
 
     def _fall_behind(self) -> None:
@@ -182,22 +185,9 @@ class RunJob:
         if not self._slot.drop_rows():
             return
         self._sender.wake(self)
+        self.is_told_of = True
         text = "%s: Tiled takes rows more slowly than they come. They are stored from disk."
         logger.warning(text, self.name)
-
-    def _wait_for_room(self, live: Pipeline, most: int) -> None:
-        """Wait until the rows fit into memory, where they have no other place."""
-        self._sender.wake(self)
-
-        def has_room() -> bool:
-            return live.pending.nbytes <= most or self.life.error is not None
-
-        if not self._sender.wait(has_room, self._settings.timeout):
-            text = f"{self.name}: as much waits to be stored as memory may take."
-            hint = "Let TiledWriter have a journal (journal_directory=...), or more memory"
-            self.set_aside(NotStored(text, hint=f"{hint} (max_pending_bytes=...)."))
-        if self.life.error is not None and self.copies.must_tell_caller:
-            raise self.life.error
 
     def back_up(self, why: Exception | None) -> None:
         """Write the documents to the backup, if there is one."""
@@ -231,6 +221,11 @@ class RunJob:
     def rows_stored(self) -> int:
         """Rows that were sent."""
         return self._slot.rows
+
+    @property
+    def summary(self) -> RunSummary:
+        """What the documents say of the run, for people."""
+        return self._slot.summary
 
     @property
     def interrupted(self) -> bool:
@@ -327,8 +322,13 @@ class RunJob:
         self.copies.sync()
 
     def _on_stored(self) -> None:
-        self.life.store()
+        self._store()
         self._sender.notify()
+
+    def _store(self) -> None:
+        self.life.store()
+        if self.is_told_of or self.copies.journal_failure is not None:
+            logger.warning("%s is in Tiled now.", self.name)
 
     def _end(self) -> None:
         with self.life.lock:
@@ -357,7 +357,7 @@ class RunJob:
         """Take note that Tiled holds the run from start to stop."""
         logger.info("Run %s is already stored; nothing was sent.", self.uid)
         self.already_stored = True
-        self.life.store()
+        self._store()
         self._end()
 
     def set_aside(self, error: Exception) -> None:
@@ -368,6 +368,7 @@ class RunJob:
                 if not self.life.set_aside(error):
                     return
                 self._slot.drop(keep_rows=True)
+                self.is_told_of = True
         if stored:
             text = "%s is stored, but its live subscribers were not told of its end: %s"
             logger.warning(text, self.name, error)

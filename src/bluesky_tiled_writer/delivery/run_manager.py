@@ -16,11 +16,13 @@ from bluesky_tiled_writer.run import Known
 
 from . import process
 from .jobs import ConnectJob, Destination, IgnoredRun
+from .live_status import StatusSource
 from .pipeline import count_rows
 from .process import Owner
 from .recovery import OrphanSearch, Recovery
 from .resumption import LateStop, Links, resume
 from .run_job import RunJob
+from .run_journals import RunJournals
 from .run_life import RunState
 from .sender import Sender
 from .settings import Settings
@@ -58,12 +60,14 @@ class RunManager:
         self._settings = settings
         self._sender = sender
         self._destination = destination
-        self._journals = journals
+        self._journals = RunJournals(journals, settings, destination)
+        sender.each_turn = self._journals.mind_room
         self._lock = threading.Lock()  # guards the jobs; held to look, never across I/O
         self._jobs: list[RunJob] = []
         self._rows_of_forgotten = 0
         self._announced: dict[str, Callable[[], Known]] = {}
         self._closed = self._dropped = False
+        self._status_source = StatusSource(lambda: self.status)
         self._told_of_ignored = False
         self._orphans = None
         if journals is not None:
@@ -111,7 +115,7 @@ class RunManager:
                     f"The run {uid!r} is being stored from the journal of an earlier process.",
                     hint="Send it again when that is done: TiledWriter.recover() waits for it.",
                 )
-            journal, failure = self._new_journal(uid)
+            journal, failure = self._journals.create(uid)
             copies = DocumentCopies(
                 uid,
                 journal,
@@ -155,25 +159,11 @@ class RunManager:
             self._jobs.remove(job)
         self._sender.wake(job)
 
-    def _new_journal(self, uid: str) -> tuple[JournalFile | None, JournalError | None]:
-        if self._journals is None:
-            return None, None
-        options = self._settings.journal_options()
-        try:
-            return self._journals.create(uid, self._destination.uri, options), None
-        except JournalError as error:
-            logger.error(
-                "Run %s has no journal, and goes on from memory, which the end of this process"
-                " would lose. %s",
-                uid,
-                error,
-            )
-            return None, error
-
     def _add(self, job: RunJob) -> RunJob:
         with self._lock:
             for earlier in [other for other in self._jobs if other.uid == job.uid]:
                 if earlier.finished:  # set aside, or stored
+                    job.is_told_of |= earlier.is_told_of
                     self._forget(earlier)
             self._jobs.append(job)
         self._sender.add(job)
@@ -249,6 +239,9 @@ class RunManager:
             trouble=self._sender.access.trouble,
             silence=self._sender.access.silence,
             last_error=self._sender.last_error,
+            journals=self._journals.use,
+            closed=self._closed or self.unused,
+            source=self._status_source,
         )
 
     # -- the end --------------------------------------------------------------------------------

@@ -77,6 +77,8 @@ class Sender:
         Whether anything can be sent to the server.
     last_error : Exception or None
         The last failure, even if it was overcome.
+    each_turn : callable
+        Called in the thread again and again; it returns at once, and raises nothing.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Sender:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.last_error: Exception | None = None
+        self.each_turn: Callable[[], object] = lambda: None
         self._interval = flush_interval
         self._exit_timeout = exit_timeout
         self._clock = clock
@@ -254,6 +257,7 @@ class Sender:
             Seconds until there may be more to do; None if there is nothing.
         """
         self._call()
+        self.each_turn()
         if self.access.is_closed and not self.access.open():
             for job in self.jobs:
                 job.sync()
@@ -316,6 +320,7 @@ class Sender:
         try:
             entry.job.advance(rows)
         except RunComplete:
+            self._unblock(entry)
             entry.job.complete()
         except TooEarly as error:
             self._try_again(entry, error.retry_after)
@@ -334,7 +339,7 @@ class Sender:
 
     def _on_success(self, entry: _Entry, began: float, rows: bool) -> None:
         entry.attempts.succeeded()
-        entry.job.obstacle = None
+        self._unblock(entry)
         if rows:  # the next ones are to be in Tiled by then, not only on their way
             ahead = min(self._clock() - began, MOST_AHEAD * self._interval)
             with self._condition:
@@ -367,6 +372,12 @@ class Sender:
                 error,
             )
             self.notify()
+
+    def _unblock(self, entry: _Entry) -> None:
+        """Take note that a run may be written."""
+        if entry.job.obstacle is not None:
+            entry.job.obstacle = None
+            logger.warning("%s does not have to wait any more; going on.", entry.job.name)
 
     def _try_again(self, entry: _Entry, at_least: float = 0.0) -> None:
         entry.urgent = entry.rows_urgent = True

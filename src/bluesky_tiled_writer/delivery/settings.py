@@ -13,6 +13,9 @@ from bluesky_tiled_writer.consolidators import PathMap
 from bluesky_tiled_writer.journal import Backup, known_options
 from bluesky_tiled_writer.normalizer import RunNormalizer
 from bluesky_tiled_writer.run import RunSettings
+from bluesky_tiled_writer.schema import ServerLimits
+
+from .process import request_size
 
 CONNECTIONS = 8
 """Requests to a server that may be under way at the same time."""
@@ -41,6 +44,7 @@ class Settings:
     max_pending_bytes: int = 64 * 2**20
     backup_directory: str | Path | None = None
     backup_dictionary: MutableMapping[str, Any] | None = None
+    journal_max_bytes: int | None = None
     connections: int = CONNECTIONS
     wait_for_close: bool = False
 
@@ -48,6 +52,20 @@ class Settings:
     def is_live(self) -> bool:
         """True if rows are sent as soon as a connection is free."""
         return self.run.batch_size <= 1
+
+    def on(self, server: str, *, in_process: bool) -> Settings:
+        """Return these settings for a server, by the address of its API.
+
+        Parameters
+        ----------
+        server : str
+            The address.
+        in_process : bool
+            True for an app in this process, perhaps with one connection to its database for all.
+        """
+        if in_process:
+            return replace(self, connections=1, wait_for_close=True)
+        return replace(self, run=replace(self.run, limits=ServerLimits(request_size(server))))
 
     def new_normalizer(self) -> Any:
         """Return a normalizer for one run; None if documents go on as they are."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from bluesky_tiled_writer.errors import NotStored, WrittenElsewhere
 
 from .breaker import Trouble
-from .run_job import RunJob
+from .jobs import Wakes
+from .pipeline import Pipeline
 from .run_life import RunState
-from .sender import Sender
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .run_job import RunJob
+    from .sender import Sender
 
 logger = logging.getLogger("bluesky_tiled_writer")
 
@@ -59,12 +64,38 @@ def wait_stored(job: RunJob, sender: Sender, settings: Settings, since: float) -
         ) from why
     elif not life.stored and timeout > 0:
         job.back_up(why)
+        job.is_told_of = True
+        if life.stored:  # just now: nobody would be told of that
+            return
         where = "its journal" if job.copies.journaled else "memory"
         logger.warning("Run %s is not in Tiled yet; it waits in %s.", job.uid, where)
 
 
 def _because(why: Exception | None) -> str:
     return f": {str(why).rstrip('.')}" if why is not None else ""
+
+
+def wait_for_room(job: RunJob, pipeline: Pipeline, sender: Wakes, settings: Settings) -> None:
+    """Wait until the rows of a run fit into memory, where they have no other place.
+
+    A run that has waited for `timeout` seconds is set aside.
+
+    Raises
+    ------
+    StorageError
+        If the run is set aside, and only the caller can be told of that.
+    """
+    sender.wake(job)
+
+    def has_room() -> bool:
+        return pipeline.pending.nbytes <= settings.max_pending_bytes or job.life.error is not None
+
+    if not sender.wait(has_room, settings.timeout):
+        text = f"{job.name}: as much waits to be stored as memory may take."
+        hint = "Let TiledWriter have a journal (journal_directory=...), or more memory"
+        job.set_aside(NotStored(text, hint=f"{hint} (max_pending_bytes=...)."))
+    if job.life.error is not None and job.copies.must_tell_caller:
+        raise job.life.error
 
 
 def wait_delivered(jobs: Sequence[RunJob], sender: Sender, timeout: float) -> bool:

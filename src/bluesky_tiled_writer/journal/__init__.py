@@ -13,7 +13,9 @@ It treats documents as named values, and does not know Tiled.
     durability.py   DocumentCopies: which copies of a run exist, and what they allow to promise
     backup.py       Backup: the documents of a run that Tiled refused, as JSON Lines or in memory
     findings.py     Finding, check_journals: what a check before the first run finds
+    space.py        JournalSpace: the room that journals take, and who is told
     export.py       a journal as JSON Lines
+    units.py        bytes and seconds for people to read
     plain_msgpack.py  msgpack, whatever other packages have made of it
     msgpack_numpy.py  values of numpy as msgpack_numpy writes them
 """
@@ -30,6 +32,8 @@ from .lock import try_lock
 from .msgpack_numpy import from_msgpack_numpy
 from .plain_msgpack import OutOfData, Unpacker, unpackb
 from .reader import Damage, Entry, JournalReader
+from .space import JournalSpace, JournalUse, Room
+from .units import age_text, size_text
 
 __all__ = [
     "JOURNALED_OPTIONS",
@@ -48,13 +52,18 @@ __all__ = [
     "JournalFile",
     "JournalInfo",
     "JournalReader",
+    "JournalSpace",
+    "JournalUse",
     "OutOfData",
+    "Room",
     "Unpacker",
+    "age_text",
     "check_journals",
     "default_path",
     "fingerprint",
     "from_msgpack_numpy",
     "known_options",
+    "size_text",
     "to_json_lines",
     "try_lock",
     "unpackb",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -14,6 +13,7 @@ from bluesky_tiled_writer.errors import JournalError
 
 from .directory import default_path
 from .lock import try_lock
+from .space import JournalUse
 
 EVENT_BYTES = 300
 """Bytes of an event of five numbers in a journal."""
@@ -65,7 +65,9 @@ class Finding:
         return {**asdict(self), "grade": self.grade.value}
 
 
-def check_journals(directory: str | Path | None, events_a_second: float = 1000.0) -> list[Finding]:
+def check_journals(
+    directory: str | Path | None, events_a_second: float = 1000.0, most: int | None = None
+) -> list[Finding]:
     """Check the directory of journals: can it be written, is it local, how long does it last.
 
     Parameters
@@ -74,6 +76,8 @@ def check_journals(directory: str | Path | None, events_a_second: float = 1000.0
         The directory; None for no journal, "default" for the default one.
     events_a_second : float
         Events, of five numbers each, that a beamline takes without Tiled.
+    most : int, optional
+        Bytes that the journals should take at most (`journal_max_bytes`).
     """
     if directory is None:
         text = "There is none: the end of the process loses what is not stored."
@@ -100,13 +104,17 @@ def check_journals(directory: str | Path | None, events_a_second: float = 1000.0
         found.append(Finding("journal", Grade.WARNING, text, "Give a directory on a local disk."))
     else:
         found.append(Finding("journal", Grade.OK, f"{path} can be written, on {kind or 'a disk'}."))
-    free = shutil.disk_usage(path).free
+    use = JournalUse.of(path, most)
+    free, whose = use.free, "are free"
+    hint = "Make room, or give a journal_directory on another disk."
+    if most is not None and most - use.nbytes < free:
+        free, whose = max(0, most - use.nbytes), "are left of journal_max_bytes"
+        hint = "Let journal_max_bytes be larger."
     hours = free / (events_a_second * EVENT_BYTES) / 3600
-    text = f"{free / 1e9:.1f} GB are free: {_hours(hours)} at {events_a_second:g} events/s."
+    text = f"{free / 1e9:.1f} GB {whose}: {_hours(hours)} at {events_a_second:g} events/s."
     little = hours < LITTLE_ROOM
-    hint = "Make room, or give a journal_directory on another disk." if little else ""
     grade = Grade.WARNING if little else Grade.OK
-    return [*found, Finding("room for an outage", grade, text, hint)]
+    return [*found, Finding("room for an outage", grade, text, hint if little else "")]
 
 
 def file_system(path: Path) -> str:

@@ -22,7 +22,7 @@ from .arrivals import Arrivals
 from .batch import Batch
 from .external import ORIGINAL_URIS, ExternalKey
 from .run_index import OpenRuns, RunIndex
-from .run_writer import RunWriter
+from .run_writer import RunSummary, RunWriter
 from .settings import READY_BYTES, RunSettings
 from .steps import (
     AmendStop,
@@ -108,6 +108,7 @@ __all__ = [
     "RegisterDatum",
     "RunIndex",
     "RunSettings",
+    "RunSummary",
     "RunWriter",
     "Sink",
     "Step",

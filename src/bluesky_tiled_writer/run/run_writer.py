@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
@@ -41,6 +42,23 @@ STREAM_SPECS: tuple[SpecName, ...] = (
 _NOT_STREAM_METADATA = {"name", "object_keys", "run_start"}
 
 
+@dataclass(frozen=True)
+class RunSummary:
+    """What the documents of a run say of it, for people.
+
+    Parameters
+    ----------
+    scan_id, plan_name : Any
+        As in the start document, where anything may stand; None if there is none.
+    streams : mapping of str to int
+        Rows that came so far, by stream.
+    """
+
+    scan_id: Any = None
+    plan_name: Any = None
+    streams: Mapping[str, int] = field(default_factory=dict)
+
+
 class _OpenStream:
     """A stream as the thread that has the documents sees it."""
 
@@ -76,6 +94,7 @@ class RunWriter(DocumentRouter):
         self._claim = claim
         self._resources: dict[Any, Resource] = {}
         self._uid = ""
+        self._names: tuple[Any, Any] = (None, None)
         self._access_tags: Sequence[str] | None = None
         self._streams: dict[str, _OpenStream] = {}
         self._stream_names: dict[str, str] = {}  # those in Tiled, by those of the documents
@@ -95,7 +114,13 @@ class RunWriter(DocumentRouter):
     @property
     def num_events(self) -> dict[str, int]:
         """Rows that came so far, by stream."""
-        return {name: open_stream.buffer.rows for name, open_stream in self._streams.items()}
+        streams = list(self._streams.items())  # at once: another thread may open one
+        return {name: open_stream.buffer.rows for name, open_stream in streams}
+
+    @property
+    def summary(self) -> RunSummary:
+        """What the documents so far say of the run, for people."""
+        return RunSummary(*self._names, self.num_events)
 
     def take_ready(self) -> bool:
         """Return True if, since the last call, a stream got enough rows to be stored together.
@@ -131,6 +156,7 @@ class RunWriter(DocumentRouter):
         step = CreateRun(uid, metadata, specs, self._access_tags, self._claim)
         self._queue.add(ExecuteStep(step))
         self._uid = uid
+        self._names = metadata["start"].get("scan_id"), metadata["start"].get("plan_name")
 
     def descriptor(self, doc: Any) -> None:
         """Create the container of a stream, or update the configuration of one that exists.

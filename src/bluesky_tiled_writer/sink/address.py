@@ -81,5 +81,11 @@ class Address:
         """The address as one text, without a slash at its end; journals name their server so."""
         return "/".join([f"{self.server}metadata", *self.quoted_path])
 
+    @property
+    def web_page(self) -> str:
+        """Where people see the container: in Tiled's web page, which is beside its API."""
+        root = self.server.rstrip("/").removesuffix("/v1").removesuffix("/api")
+        return "/".join([f"{root}/ui/browse", *self.quoted_path])
+
     def __str__(self) -> str:
         return self.uri

@@ -45,6 +45,11 @@ class TiledDestination:
         app = self.connection.client.context if self.connection.in_process else None
         return self.address.normalized(), app
 
+    @property
+    def web_page(self) -> str:
+        """Its address in Tiled's web page; empty for an app in this process."""
+        return "" if self.connection.in_process else self.address.web_page
+
     def new_sink(self, limits: ServerLimits) -> TiledSink:
         """Make a sink that writes there, and knows nothing yet of what Tiled holds."""
         return TiledSink(self.connection, limits, self.address)
