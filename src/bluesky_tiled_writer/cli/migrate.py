@@ -7,7 +7,6 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from tiled.client.base import BaseClient
 
 from bluesky_tiled_writer.checks import RunInTiled, verify
+from bluesky_tiled_writer.delivery import on_signals
 from bluesky_tiled_writer.errors import ServerUnreachable, TiledWriterError, mapped_errors
 from bluesky_tiled_writer.run import RunIndex
 
@@ -193,7 +193,8 @@ class Migration:
         ]
         for thread in threads:
             thread.start()
-        with self._ending_by_ctrl_c():
+        # KeyboardInterrupt would have `Thread.join` of Python 3.11 take a thread for dead.
+        with on_signals([signal.SIGINT], self._interrupt):
             for thread in threads:
                 while thread.is_alive() and not self._interrupted:
                     thread.join(0.5)  # a signal is handled in between
@@ -204,24 +205,8 @@ class Migration:
             raise KeyboardInterrupt
         return self._report
 
-    @contextmanager
-    def _ending_by_ctrl_c(self) -> Iterator[None]:
-        """Take note of Ctrl-C, where KeyboardInterrupt would have Python forget who is alive.
-
-        `threading.Thread.join` of Python 3.11 takes a thread for dead when that goes through it.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def interrupt(*_: object) -> None:
-            self._interrupted = True
-
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def _interrupt(self) -> None:
+        self._interrupted = True
 
     def _work(self) -> None:
         while not self._end.is_set():

@@ -33,7 +33,7 @@ class Monitor:
 
     def __init__(self, consumer: Consumer, port: int, host: str = "127.0.0.1") -> None:
         self._consumer = consumer
-        self._server = StatusServer(self._report, port, host)
+        self._server = StatusServer(self._report, port, host, is_healthy=lambda: self.healthy)
         self.port = self._server.port
 
     def close(self) -> None:
@@ -85,4 +85,4 @@ class Monitor:
             ),
             Figure("runs_set_aside_total", "counter", "Runs that Tiled refuses.", aside.runs),
         ]
-        return Report(facts | facts_of(status), figures_of(status) + figures, self.healthy)
+        return Report(facts | facts_of(status), figures_of(status) + figures)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from bluesky_tiled_writer.delivery import on_signals
 
 from .consumer import Consumer
 from .monitor import Monitor
@@ -43,18 +43,5 @@ def consume(
     with ExitStack() as stack:
         if status_port is not None:
             stack.enter_context(Monitor(consumer, status_port, status_host))
-        stack.enter_context(_ending_by_signals(consumer))
+        stack.enter_context(on_signals(_SIGNALS, consumer.stop))
         consumer.run(timeout)
-
-
-@contextmanager
-def _ending_by_signals(consumer: Consumer) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = [signal.signal(number, lambda *_: consumer.stop()) for number in _SIGNALS]
-    try:
-        yield
-    finally:
-        for number, handler in zip(_SIGNALS, before, strict=True):
-            signal.signal(number, handler)

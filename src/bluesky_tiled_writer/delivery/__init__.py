@@ -25,13 +25,13 @@
     Attempts       attempts.py       how often a failure is tried again
     Breaker        breaker.py        when a server in trouble is asked again
     new_manager    assembly.py        puts these parts together
-    process        process.py        the run managers of this process
+    process        process.py        the run managers of this process, and its signals
 """
 
 from .assembly import new_manager
 from .live_status import LiveStatus
 from .pipeline import count_rows
-from .process import refuse_to_copy
+from .process import on_signals, refuse_to_copy
 from .recovery import Recovery
 from .router import Router
 from .run_job import RunJob
@@ -62,5 +62,6 @@ __all__ = [
     "facts_of",
     "figures_of",
     "new_manager",
+    "on_signals",
     "refuse_to_copy",
 ]

@@ -20,12 +20,13 @@ class StatusSource:
 
     Parameters
     ----------
-    now : callable
-        Returns the status.
+    now, is_over : callable
+        Return the status, and whether it will not change any more.
     """
 
-    def __init__(self, now: Callable[[], Status]) -> None:
+    def __init__(self, now: Callable[[], Status], is_over: Callable[[], bool]) -> None:
         self.now = now
+        self.is_over = is_over
         self._shown: LiveStatus | None = None
 
     def show(self, every: float) -> LiveStatus:

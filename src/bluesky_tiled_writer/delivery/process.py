@@ -1,4 +1,4 @@
-"""The run managers of this process: the only global state of the package.
+"""The run managers of this process, the only global state of the package; and its signals.
 
 It answers which job has a run, sends what is left when the interpreter ends, and keeps a forked
 child from touching what belongs to its parent. It remembers for the next writer how large the
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -159,6 +160,20 @@ def journal_space(directory: Path, most: int | None) -> JournalSpace:
     """Return what minds the room for journals, once for all writers, which would each tell."""
     with _process.lock:
         return _process.spaces.setdefault((directory, most), JournalSpace(directory, most))
+
+
+@contextmanager
+def on_signals(numbers: Iterable[signal.Signals], call: Callable[[], object]) -> Iterator[None]:
+    """Call a function when a signal comes; in the main thread, which alone gets signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: call()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def refuse_to_copy(writer: object) -> NoReturn:

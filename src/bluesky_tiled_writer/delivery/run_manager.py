@@ -67,7 +67,7 @@ class RunManager:
         self._rows_of_forgotten = 0
         self._announced: dict[str, Callable[[], Known]] = {}
         self._closed = self._dropped = False
-        self._status_source = StatusSource(lambda: self.status)
+        self._status_source = StatusSource(lambda: self.status, lambda: self._is_over)
         self._told_of_ignored = False
         self._orphans = None
         if journals is not None:
@@ -240,7 +240,7 @@ class RunManager:
             silence=self._sender.access.silence,
             last_error=self._sender.last_error,
             journals=self._journals.use,
-            closed=self._closed or self.unused,
+            closed=self._is_over,
             source=self._status_source,
         )
 
@@ -283,6 +283,10 @@ class RunManager:
             )
 
     # -- for the process ------------------------------------------------------------------------
+
+    @property
+    def _is_over(self) -> bool:
+        return self._closed or self.unused
 
     @property
     def unused(self) -> bool:

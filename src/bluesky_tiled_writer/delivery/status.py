@@ -171,7 +171,7 @@ class Status:
         LiveStatus
             Its method `stop` ends that; so does a call of `watch` in another cell.
         """
-        source = self.source or StatusSource(lambda: replace(self, closed=True))
+        source = self.source or StatusSource(lambda: replace(self, closed=True), lambda: True)
         return source.show(every)
 
     def __str__(self) -> str:

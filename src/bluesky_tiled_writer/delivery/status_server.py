@@ -58,13 +58,10 @@ class Report:
         Ready for JSON.
     figures : sequence of Figure
         Those of them that are numbers.
-    healthy : bool
-        False if there is no use in waiting.
     """
 
     facts: dict[str, Any]
     figures: Sequence[Figure]
-    healthy: bool = True
 
 
 def facts_of(status: Status) -> dict[str, Any]:
@@ -122,6 +119,8 @@ class StatusServer:
         Address to listen at.
     is_over : callable, optional
         Returns True when there is nothing to tell any more.
+    is_healthy : callable, optional
+        Returns False if there is no use in waiting.
 
     Attributes
     ----------
@@ -135,12 +134,13 @@ class StatusServer:
         port: int,
         host: str,
         is_over: Callable[[], bool] = lambda: False,
+        is_healthy: Callable[[], bool] = lambda: True,
     ) -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = PATIENCE
 
             def do_GET(self) -> None:
-                _answer(self, report)
+                _answer(self, report, is_healthy)
 
             def log_message(self, *args: Any) -> None:
                 """Log nothing: Prometheus asks every few seconds."""
@@ -166,11 +166,13 @@ class StatusServer:
         self._thread.join()
 
 
-def _answer(request: BaseHTTPRequestHandler, report: Callable[[], Report]) -> None:
+def _answer(
+    request: BaseHTTPRequestHandler, report: Callable[[], Report], is_healthy: Callable[[], bool]
+) -> None:
     code, kind = 200, "application/json"
     path = request.path.partition("?")[0]
     if path == "/healthz":
-        healthy = report().healthy
+        healthy = is_healthy()
         code, text = (200 if healthy else 503), json.dumps({"healthy": healthy})
     elif path == "/status":
         text = json.dumps(report().facts)
@@ -214,14 +216,12 @@ class WriterMonitor:
     """
 
     def __init__(self, writer: _HasStatus, port: int, host: str = "127.0.0.1") -> None:
-        again = writer.status.again
-
-        def is_over() -> bool:
-            return again().closed
-
+        source = writer.status.source
+        assert source is not None, "only the status of a writer can be told again"
         self._server = None
         try:
-            self._server = StatusServer(lambda: _report(again()), port, host, is_over)
+            now = source.now
+            self._server = StatusServer(lambda: _report(now()), port, host, source.is_over)
         except OSError as error:
             text = "Nobody can watch the writer at %s:%s: %s. Is another session watched there?"
             logger.warning(text, host, port, error.strerror or error)
