@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import httpx
 import numpy as np
 import pyarrow as pa
 from tiled.client.composite import CompositeClient
 from tiled.client.container import DEFAULT_STRUCTURE_CLIENT_DISPATCH, Container
 from tiled.utils import OneShotCachedMap
+
+Value = TypeVar("Value")
 
 
 def snapshot(node: Any) -> dict[str, Any]:
@@ -63,6 +67,16 @@ def read_arrow(node: Any) -> pa.Table:
     # The server reads through pandas, where integers with an empty cell are floats.
     schema = node.structure().arrow_schema_decoded
     return table.select(schema.names).cast(schema)
+
+
+def unless_busy(read: Callable[[], Value]) -> Value | None:
+    """Return what is read; None for a 5xx: SQLite locks readers out while rows are written."""
+    try:
+        return read()
+    except httpx.HTTPStatusError as error:
+        if error.response.is_server_error:
+            return None
+        raise
 
 
 def array_of(node: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ophyd.sim import det, motor
 from servers import wait_until
 from tiled.client import from_uri
 from tiled.client.container import Container
-from tree import read_arrow, stream_of
+from tree import read_arrow, stream_of, unless_busy
 
 from bluesky_tiled_writer.consumers import Consumer, KafkaSource, kafka, read_configuration
 from bluesky_tiled_writer.errors import TiledWriterError
@@ -187,7 +187,9 @@ def test_tiled_and_the_broker_may_go_away(
         tiled.start()
         time.sleep(AWAY)  # the broker alone
     wait_until(
-        lambda: numbers(client, second) == [*range(1, 9)], "the rows are not stored", timeout=60.0
+        lambda: unless_busy(lambda: numbers(client, second)) == [*range(1, 9)],
+        "the rows are not stored",
+        timeout=60.0,
     )
     beamline.publish(second, second.docs[10:])
     wait_stored(client, second, third)

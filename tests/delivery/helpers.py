@@ -14,7 +14,7 @@ import httpx
 import pytest
 from documents import RunBuilder, data_key
 from tiled.client.container import Container
-from tree import read_arrow, stream_of
+from tree import read_arrow, stream_of, unless_busy
 
 from bluesky_tiled_writer import TiledWriter
 
@@ -86,13 +86,8 @@ def column(client: Container, uid: str, name: str = "n") -> list[Any]:
 
 
 def holds(client: Container, uid: str, values: list[Any]) -> bool:
-    """True if the column ``n`` has these values; a server that is busy with it may answer 5xx."""
-    try:
-        return column(client, uid) == values
-    except httpx.HTTPStatusError as error:
-        if error.response.is_server_error:
-            return False
-        raise
+    """True if the column ``n`` has these values."""
+    return unless_busy(lambda: column(client, uid)) == values
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
