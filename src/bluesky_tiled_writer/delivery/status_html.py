@@ -68,10 +68,11 @@ def _row(run: RunStatus) -> str:
 
 
 def _waiting(run: RunStatus) -> str:
-    """Return what waits; of a run that is not in memory, the documents are known, not the rows."""
-    if run.rows_waiting or not run.documents_waiting:
-        return str(run.rows_waiting)
-    return f"{run.documents_waiting} documents"
+    """Return what waits; of a run that is on disk, the documents are known, and only some rows."""
+    on_disk = run.state in ("behind", "recovering") or not run.rows_waiting
+    if on_disk and run.documents_waiting:
+        return f"{run.documents_waiting} documents"
+    return str(run.rows_waiting)
 
 
 def _text(value: Any) -> str:
