@@ -15,14 +15,7 @@ from tiled.client.base import BaseClient
 
 from .checks import log_problems
 from .consolidators import PathMap
-from .delivery import (
-    Recovery,
-    Router,
-    Settings,
-    Status,
-    new_manager,
-    refuse_to_copy,
-)
+from .delivery import Load, Recovery, Router, Settings, Status, new_manager, refuse_to_copy
 from .errors import InvalidDocument
 from .journal import Finding, check_journals
 from .normalizer import RunNormalizer
@@ -303,6 +296,11 @@ class TiledWriter(DocumentRouter):
     def status(self) -> Status:
         """The status of the writer."""
         return self._manager.status
+
+    @property
+    def load(self) -> Load:
+        """How much the writer has in hand: less than `status`, for loops that ask all the time."""
+        return self._manager.load
 
     def check(self, files: str | Path | None = None) -> list[Finding]:
         """Try what a run needs before the first one, delete it again, and return what was found.

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from bluesky_tiled_writer.delivery import (
+    job_list,
     pipeline,
     pipeline_slot,
     process,
@@ -39,6 +40,7 @@ WATCHED = (
     run_job,
     run_life,
     run_manager,
+    job_list,
     pipeline,
     sender,
     task_executor,
@@ -46,7 +48,7 @@ WATCHED = (
     event_buffer,
 )
 """Modules of which every line is a place to stop at."""
-LOCKING = (memory, process, run_life, run_manager, sender, task_queue, event_buffer, journal_file)
+LOCKING = (memory, process, run_life, job_list, sender, task_queue, event_buffer, journal_file)
 """Modules whose locks the scheduler replaces."""
 MOST_LINES = 100_000
 WAITS = 200
@@ -179,8 +181,7 @@ def known_locks() -> Iterator[None]:
     shim.Condition = _Condition
     with pytest.MonkeyPatch.context() as patch:
         for module in LOCKING:
-            if hasattr(module, "threading"):
-                patch.setattr(module, "threading", shim)
+            patch.setattr(module, "threading", shim)
         patch.setattr(process, "_process", process._Process())
         yield
 

@@ -334,7 +334,7 @@ def test_a_run_that_is_set_aside_while_it_falls_behind_is_not_sent_any_more(
     stage.close()
 
 
-@pytest.mark.parametrize("function", ["_forget_stored", "_forget", "_add"])
+@pytest.mark.parametrize("function", ["forget_stored", "_forget", "add"])
 def test_jobs_are_forgotten_once_though_both_threads_forget_them(
     tmp_path: Path, function: str
 ) -> None:

@@ -66,6 +66,9 @@ def test_a_run_that_is_open(make_writer: MakeWriter, line: Line) -> None:
         assert about.streams == {"primary": 1}
         assert (about.rows_stored, about.rows_waiting, about.documents_waiting) == (0, 1, 3)
         assert 0 < about.age < PATIENCE
+        load = writer.load
+        assert (load.runs, load.pending_rows, load.set_aside) == (1, 1, {})
+        assert load.pending_bytes == status.pending_bytes > 0
         (row,) = cells(status)
         assert row | {"since": ""} == {
             "run": run.uid[:8],
@@ -150,7 +153,8 @@ def test_a_run_that_was_set_aside_stays_in_the_table(
     about = only_run(writer.status)
     assert about.state == "set aside"
     assert "405" in about.waits_for
-    assert writer.status.runs == 0
+    assert writer.status.runs == writer.load.runs == 0
+    assert "405" in writer.load.set_aside[run.uid]
 
 
 def test_a_run_of_a_process_that_is_gone(make_writer: MakeWriter, line: Line) -> None:

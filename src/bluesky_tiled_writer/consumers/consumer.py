@@ -289,7 +289,7 @@ class Consumer:
         stopped = [(uid, run) for uid, run in self._runs.items() if run.stopped]
         if not stopped:
             return
-        set_aside = self.writer.status.set_aside
+        set_aside = self.writer.load.set_aside
         for uid, run in stopped:
             if uid in set_aside:
                 self._put_run_aside(uid, set_aside[uid])
@@ -347,8 +347,8 @@ class Consumer:
         self._bytes_since_look = 0
         if not self.source.keeps:
             return
-        status = self.writer.status
-        full = max(status.pending_bytes / MOST_PENDING, status.runs / MOST_RUNS)
+        load = self.writer.load
+        full = max(load.pending_bytes / MOST_PENDING, load.runs / MOST_RUNS)
         if not self._paused and full > 1:
             self._paused = True
             self.source.pause()

@@ -4,6 +4,7 @@
 
     Router         router.py         finds the run that a document belongs to
     RunManager     run_manager.py    opens runs, waits for them, recovers them
+    JobList        job_list.py       the runs of a writer, and how much they have in hand
     RunJob         run_job.py        one run between its documents and Tiled
     RunJournals    run_journals.py   the journals of runs, and the room for them
     RunLife        run_life.py       its state, and the transitions between states
@@ -29,6 +30,7 @@
 """
 
 from .assembly import new_manager
+from .job_list import Load
 from .live_status import LiveStatus
 from .pipeline import count_rows
 from .process import on_signals, refuse_to_copy
@@ -46,6 +48,7 @@ from .status_server import Figure, Report, StatusServer, WriterMonitor, facts_of
 __all__ = [
     "Figure",
     "LiveStatus",
+    "Load",
     "Recovery",
     "Report",
     "Router",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterable
@@ -15,6 +14,7 @@ from bluesky_tiled_writer.journal import DocumentCopies, JournalDirectory, Journ
 from bluesky_tiled_writer.run import Known
 
 from . import process
+from .job_list import JobList, Load
 from .jobs import ConnectJob, Destination, IgnoredRun
 from .live_status import StatusSource
 from .pipeline import count_rows
@@ -62,9 +62,7 @@ class RunManager:
         self._destination = destination
         self._journals = RunJournals(journals, settings, destination)
         sender.each_turn = self._journals.mind_room
-        self._lock = threading.Lock()  # guards the jobs; held to look, never across I/O
-        self._jobs: list[RunJob] = []
-        self._rows_of_forgotten = 0
+        self.jobs = JobList()
         self._announced: dict[str, Callable[[], Known]] = {}
         self._closed = self._dropped = False
         self._status_source = StatusSource(lambda: self.status, lambda: self._is_over)
@@ -104,7 +102,7 @@ class RunManager:
             If the run is being recovered from its journal.
         """
         self.check_usable()
-        self._forget_stored()
+        self.jobs.forget_stored()
         with process.opening((self._destination.key, uid)) as owner:
             if owner in (Owner.OPEN, Owner.STOPPED):
                 if owner is Owner.OPEN:
@@ -155,35 +153,13 @@ class RunManager:
     def cancel(self, job: RunJob) -> None:
         """Forget a run whose start document was refused, or that somebody else stores."""
         job.cancel()
-        with self._lock:
-            self._jobs.remove(job)
+        self.jobs.remove(job)
         self._sender.wake(job)
 
     def _add(self, job: RunJob) -> RunJob:
-        with self._lock:
-            for earlier in [other for other in self._jobs if other.uid == job.uid]:
-                if earlier.finished:  # set aside, or stored
-                    job.is_told_of |= earlier.is_told_of
-                    self._forget(earlier)
-            self._jobs.append(job)
+        self.jobs.add(job)
         self._sender.add(job)
         return job
-
-    def _forget_stored(self) -> None:
-        with self._lock:
-            for job in list(self._jobs):
-                if job.finished and job.life.error is None:
-                    self._forget(job)
-
-    def _forget(self, job: RunJob) -> None:
-        self._rows_of_forgotten += job.rows_stored
-        self._jobs.remove(job)
-
-    @property
-    def jobs(self) -> list[RunJob]:
-        """The jobs that are not forgotten."""
-        with self._lock:
-            return list(self._jobs)
 
     def connect_later(self, connect: Callable[[], object]) -> None:
         """Let the sender make a connection that could not be made yet."""
@@ -215,13 +191,13 @@ class RunManager:
         """See `TiledWriter.flush`."""
         self._check_process()
         return wait_delivered(
-            self.jobs, self._sender, self._settings.timeout if timeout is None else timeout
+            list(self.jobs), self._sender, self._settings.timeout if timeout is None else timeout
         )
 
     def wait_for(self, uid: str, timeout: float | None) -> bool:
         """See `TiledWriter.wait_for`."""
         self._check_process()
-        job = next((job for job in reversed(self.jobs) if job.uid == uid), None)
+        job = next((job for job in reversed(list(self.jobs)) if job.uid == uid), None)
         if job is None:
             return True
         return wait_closed(
@@ -231,8 +207,7 @@ class RunManager:
     @property
     def status(self) -> Status:
         """See `TiledWriter.status`."""
-        with self._lock:
-            jobs, rows_before = list(self._jobs), self._rows_of_forgotten
+        jobs, rows_before = self.jobs.now()
         return Status.of(
             jobs,
             rows_before=rows_before,
@@ -243,6 +218,11 @@ class RunManager:
             closed=self._is_over,
             source=self._status_source,
         )
+
+    @property
+    def load(self) -> Load:
+        """See `TiledWriter.load`."""
+        return Load.of(list(self.jobs))
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -324,9 +304,7 @@ class RunManager:
 
     def leave_to_parent(self) -> None:
         """Forget everything in a forked child, without taking a lock."""
-        for job in self._jobs:
-            job.leave_to_parent()
-        self._jobs, self._lock = [], threading.Lock()
+        self.jobs.leave_to_parent()
 
     # -- runs of processes that are gone --------------------------------------------------------
 
@@ -342,9 +320,9 @@ class RunManager:
             raise StorageError(
                 "There is no journal to recover runs from.", hint="Give a journal_directory."
             )
-        self._orphans.recover(lambda: self.jobs, timeout)
+        self._orphans.recover(lambda: list(self.jobs), timeout)
         recoveries = [Recovery.of(job) for job in self.jobs if job.life.orphan]
-        self._forget_stored()
+        self.jobs.forget_stored()
         return recoveries
 
     def resume(self, reference: Hashable) -> tuple[RunJob, Links] | None:
@@ -352,7 +330,7 @@ class RunManager:
         if self._orphans is None or self._orphans.is_empty:
             return None
         self._orphans.search()  # for journals that nobody has looked at yet
-        return resume(self.jobs, reference)
+        return resume(list(self.jobs), reference)
 
     def stop_late(self, stop: Any) -> None:
         """Give a run that other processes have stored its own stop document."""

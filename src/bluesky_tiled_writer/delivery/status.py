@@ -10,9 +10,9 @@ from typing import Literal
 from bluesky_tiled_writer.journal import JournalUse, Room
 
 from .breaker import Trouble
+from .job_list import Load, is_under_way
 from .live_status import LiveStatus, StatusSource
 from .run_job import RunJob
-from .run_life import RunState
 from .run_status import RunStatus
 from .status_html import table_of_lines, table_of_runs
 
@@ -110,30 +110,23 @@ class Status:
         source : StatusSource, optional
             Tells it again.
         """
-        under_way = [
-            job
-            for job in jobs
-            if not job.life.finished and job.life.state is not RunState.SET_ASIDE
-        ]
+        load, under_way = Load.of(jobs), [job for job in jobs if is_under_way(job)]
         waiting = [job.delivered_at for job in under_way if job.delivered < job.taken]
-        set_aside = {job.uid: str(error) for job in jobs if (error := job.life.error) is not None}
         server_down = trouble is Trouble.AWAY or silence > SILENCE
-        pending = [job.pending for job in under_way]
-        rows = sum(part.rows for part in pending)
-        state: State = "writing" if waiting or rows else "idle"
+        state: State = "writing" if waiting or load.pending_rows else "idle"
         if any(job.life.behind and not job.life.orphan for job in under_way):
             state = "behind"
         over = journals is not None and journals.room is Room.OVER
         no_journal = any(job.copies.journal_failure for job in under_way)
-        if server_down or set_aside or no_journal or over:
+        if server_down or load.set_aside or no_journal or over:
             state = "degraded"
         if trouble is Trouble.LOGIN:
             state = "login"
         return cls(
             state=state,
-            runs=len(under_way),
-            pending_rows=rows,
-            pending_bytes=sum(part.nbytes for part in pending),
+            runs=load.runs,
+            pending_rows=load.pending_rows,
+            pending_bytes=load.pending_bytes,
             oldest=time.monotonic() - min(waiting) if waiting else 0.0,
             rows_stored=rows_before + sum(job.rows_stored for job in jobs),
             server_down=server_down,
@@ -142,7 +135,7 @@ class Status:
                 for job in jobs
                 if job.obstacle is not None and job.life.error is None
             },
-            set_aside=set_aside,
+            set_aside=load.set_aside,
             last_error=last_error,
             journals=journals,
             by_run=tuple(
