@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from importlib import import_module
@@ -86,6 +88,29 @@ def test_every_file_is_on_the_code_map() -> None:
     page = (TESTS.parent / "docs" / "explanations" / "architecture.md").read_text("utf-8")
     files = [path.relative_to(SOURCE) for path in modules() if not path.name.startswith("__")]
     assert [str(path) for path in files if f"| {path}" not in page.replace("*", "")] == []
+
+
+def test_the_writer_imports_only_what_it_needs() -> None:
+    """A profile imports it at each start; pandas alone takes as long as everything else."""
+    heavy = {
+        "bluesky",
+        "pandas",
+        "dask",
+        "xarray",
+        "awkward",
+        "blosc2",
+        "h5py",
+        "tifffile",
+        "typer",
+    }
+    heavy |= {"zarr", "sqlalchemy", "adbc_driver_manager", "matplotlib", "IPython", "tiled.server"}
+    code = "import sys; from bluesky_tiled_writer import TiledWriter; print(*sys.modules, sep=',')"
+    output = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    imported = set(output.stdout.strip().split(","))
+    assert "bluesky_tiled_writer.sink.tables" in imported
+    assert not heavy & imported
 
 
 def test_the_transitions_of_a_run_are_those_of_the_documentation() -> None:

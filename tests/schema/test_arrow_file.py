@@ -1,20 +1,16 @@
 from __future__ import annotations
 
-import io
-
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluesky_tiled_writer.schema.arrow_file import column_groups, join_columns, read_arrow_file
-
-
-def arrow_file(table):
-    with io.BytesIO() as buffer:
-        with pa.ipc.new_file(buffer, table.schema) as file:
-            file.write_table(table)
-        return buffer.getvalue()
+from bluesky_tiled_writer.schema.arrow_file import (
+    column_groups,
+    join_columns,
+    read_arrow_file,
+    to_arrow_file,
+)
 
 
 def test_a_table_is_read_as_it_was_written_lists_and_empty_cells_included():
@@ -25,12 +21,12 @@ def test_a_table_is_read_as_it_was_written_lists_and_empty_cells_included():
             "z": pa.array(["a", None, "é"]),
         }
     )
-    assert read_arrow_file(arrow_file(table)).equals(table)
+    assert read_arrow_file(to_arrow_file(table)).equals(table)
 
 
 def test_a_table_without_rows_keeps_its_columns():
     schema = pa.schema([("x", pa.int32())])
-    read = read_arrow_file(arrow_file(schema.empty_table()))
+    read = read_arrow_file(to_arrow_file(schema.empty_table()))
     assert (len(read), read.schema) == (0, schema)
 
 

@@ -18,11 +18,11 @@
 `ragged_rows`      rows of varying lengths, and their offsets
 `limits`           what a server cannot hold
 `json_values`      metadata as JSON
-`arrow_file`       tables as Tiled serves them
+`arrow_file`       tables as Tiled takes and serves them
 =================  ==============================================================================
 """
 
-from .arrow_file import column_groups, join_columns, read_arrow_file
+from .arrow_file import column_groups, join_columns, read_arrow_file, to_arrow_file
 from .data_key import TEXT, DeclaredKey, Source, StorageForm
 from .field import Chunk, Field, Parsed
 from .json_values import NOTES_KEY, fields_of, to_json
@@ -93,6 +93,7 @@ __all__ = [
     "regular_block",
     "supersedes",
     "timestamp_name",
+    "to_arrow_file",
     "to_json",
     "verbatim",
 ]

@@ -1,4 +1,4 @@
-"""Tables as Tiled serves them: Arrow's file format, a group of columns per request.
+"""Tables as Tiled takes and serves them: Arrow's file format, a group of columns per request.
 
 Tiled's own client reads tables through pandas and dask, which turn lists into text.
 """
@@ -32,6 +32,19 @@ def read_arrow_file(content: bytes) -> pa.Table:
         If the content is no Arrow file.
     """
     return pa.ipc.open_file(pa.BufferReader(content)).read_all()
+
+
+def to_arrow_file(table: pa.Table) -> bytes:
+    """Return the content of an Arrow file with a table.
+
+    The function that Tiled has for it is in a module that imports pandas, blosc2 and other
+    formats, which takes as long as all other imports.
+    """
+    file = pa.BufferOutputStream()
+    with pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = file.getvalue().to_pybytes()
+    return content
 
 
 def column_groups(

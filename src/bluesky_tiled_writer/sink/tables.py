@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tiled.mimetypes import APACHE_ARROW_FILE_MIME_TYPE
-from tiled.serialization.table import serialize_arrow
 from tiled.structures.core import StructureFamily
 from tiled.structures.table import TableStructure
+from tiled.utils import APACHE_ARROW_FILE_MIME_TYPE
 
 from bluesky_tiled_writer.errors import RequestRefused, Retry
 from bluesky_tiled_writer.run import AppendRows
@@ -23,6 +22,7 @@ from bluesky_tiled_writer.schema import (
     join_columns,
     read_arrow_file,
     supersedes,
+    to_arrow_file,
 )
 
 from .items import data_source, structure_of
@@ -113,7 +113,7 @@ class TableNode(StoredNode):
 
     def _send(self, table: pa.Table) -> None:
         """Write rows; none, and smaller pieces from now on, if these are too many."""
-        content = bytes(serialize_arrow(APACHE_ARROW_FILE_MIME_TYPE, table, {}))
+        content = to_arrow_file(table)
         try:
             written = self._write(
                 "PATCH",
