@@ -58,15 +58,9 @@ def programs(session: nox.Session) -> None:
     blueapi, which pins many versions, has an environment of its own.
     """
     session.install("-e", ".[test-minimal,programs]")
-    blueapi = Path(session.create_tmp()).resolve() / "blueapi"
-    python = Path(session.bin) / "python"
-    session.run(
-        "uv", "venv", "--clear", f"--python={python}", str(blueapi), external=True, silent=True
-    )
-    install = ["uv", "pip", "install", "--quiet", f"--python={blueapi / 'bin' / 'python'}"]
-    session.run(*install, "-e", ".", "blueapi==1.21.1", "ophyd", external=True)
+    python = environment_beside(session, "blueapi", "-e", ".", "blueapi==1.21.1", "ophyd")
     paths = session.posargs or ["tests/programs"]
-    session.run("pytest", *WORKERS, *paths, env={"BLUEAPI": str(blueapi / "bin" / "blueapi")})
+    session.run("pytest", *WORKERS, *paths, env={"BLUEAPI": str(python.with_name("blueapi"))})
 
 
 @nox.session
@@ -119,15 +113,22 @@ def tests_minimal(session: nox.Session) -> None:
     pytest_with_coverage(session, "-m", "not plugins", *paths)
 
 
+OLD_SERVER = "0.2.10"
+"""A Tiled server before 0.2.11, which keeps no order of rows and knows no ragged arrays."""
+CORE = ["tests/test_tutorial.py", "tests/writer/test_streams.py"]
+"""What every pair of client and server has to do."""
+
+
 @nox.session
 def old_servers(session: nox.Session) -> None:
-    """Write runs to a Tiled server before 0.2.11, which does not sort rows, and read them."""
-    session.install("-e", ".[test]")
-    old = Path(session.create_tmp(), "old")
-    session.run("python", "-m", "venv", "--clear", str(old))
-    python = str(old / ("Scripts" if os.name == "nt" else "bin") / "python")
-    session.run(python, "-m", "pip", "install", "-q", "tiled[server]==0.2.10", external=True)
-    session.run("pytest", "tests/sink/test_old_servers.py", env={"OLD_TILED": python})
+    """Write runs with the newest Tiled client to the oldest server that we support."""
+    session.install("-e", ".[test-minimal]")
+    python = environment_beside(session, "server", f"tiled[server]=={OLD_SERVER}")
+    with server_of(session, python) as uri:
+        options = [f"--basetemp={session.create_tmp()}/tests"]
+        paths = session.posargs or CORE
+        session.run("pytest", *options, *paths, env={"TILED_SERVER": uri})
+    session.run("pytest", "tests/sink/test_old_servers.py", env={"OLD_TILED": str(python)})
 
 
 @nox.session
@@ -140,29 +141,35 @@ def oldest(session: nox.Session) -> None:
     (tiled,) = (name for name in requirements if name.startswith("tiled"))
     packages = ["h5py", "hypothesis", "ophyd", "pillow", "pytest>=9.0", "tifffile"]
     session.install("-e", ".", tiled.replace(">=", "=="), *packages)
-    paths = ["test_tutorial.py", "writer/test_streams.py"]
-    with newest_server(session) as uri:
+    python = environment_beside(session, "server", "--upgrade", "tiled[server]")
+    with server_of(session, python) as uri:
         options = ["-m", "not plugins", f"--basetemp={session.create_tmp()}/tests"]
-        paths = session.posargs or [f"tests/{path}" for path in paths]
+        paths = session.posargs or CORE
         session.run("pytest", *options, *paths, env={"TILED_SERVER": uri})
 
 
+def environment_beside(session: nox.Session, name: str, *packages: str) -> Path:
+    """Install packages into an environment beside that of a session; return its Python."""
+    environment = Path(session.create_tmp()).resolve() / name
+    python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+    base = Path(session.bin) / "python"
+    session.run(
+        "uv", "venv", "--clear", f"--python={base}", str(environment), external=True, silent=True
+    )
+    session.run("uv", "pip", "install", "--quiet", f"--python={python}", *packages, external=True)
+    return python
+
+
 @contextmanager
-def newest_server(session: nox.Session) -> Iterator[str]:
-    """Run the newest Tiled server in an environment of its own; yield its address, with key."""
-    environment = Path(session.create_tmp()) / "server"
-    python = environment / "bin" / "python"
-    session.run("uv", "venv", "--clear", str(environment), external=True, silent=True)
-    install = ["uv", "pip", "install", "--quiet", "--upgrade", f"--python={python}"]
-    session.run(*install, "tiled[server]", external=True)
+def server_of(session: nox.Session, python: Path) -> Iterator[str]:
+    """Run the Tiled server of a Python; yield its address, with key."""
     with closing(socket.socket()) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    log = environment.with_suffix(".log")
     storage = Path(session.create_tmp(), "storage").resolve()
     shutil.rmtree(storage, ignore_errors=True)
     (storage / "data").mkdir(parents=True)
-    catalog = str(storage / "catalog.db")
+    log, catalog = storage / "log", str(storage / "catalog.db")
     session.run(str(python), "-m", "tiled", "catalog", "init", catalog, external=True, silent=True)
     written = [f"--write={storage / 'data'}", f"--write=sqlite:///{storage / 'tables.db'}"]
     options = [*written, "--api-key=secret", f"--port={port}"]
