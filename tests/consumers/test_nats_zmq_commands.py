@@ -84,9 +84,13 @@ def test_zmq(client: Container, tmp_path: Path) -> None:
         return any(is_stored(client, run) for run in runs)
 
     arguments = ["zmq", proxy.subscribers, "--prefix", "bl1", "--allow-pickle"]
-    journals = ["--journal-directory", str(tmp_path / "journals")]
+    journals = ["--journal-directory", str(tmp_path / "journals"), "--journal-max-bytes", "1"]
     with command(client, tmp_path, *arguments, *journals):
         wait_until(is_one_stored, lambda: "no run is stored")
+        for name, doc in scalar_run().docs[:-1]:  # a run that stays open, and so its journal
+            publisher(name, doc)
+        told, log = "more than journal_max_bytes", tmp_path / "log"
+        wait_until(lambda: told in log.read_text(), log.read_text)
         assert (tmp_path / "journals").exists()
     publisher.close()
     proxy.kill()
