@@ -124,7 +124,7 @@ class LocalServer:
 
 
 def _let_readers_in(tables: Path) -> None:
-    """Have SQLite read and write at the same time; without it, each finds the other's lock."""
+    """Let SQLite read and write at the same time; without it, each finds the other's lock."""
     with closing(sqlite3.connect(tables)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 

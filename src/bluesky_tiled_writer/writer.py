@@ -42,7 +42,7 @@ class TiledWriter(DocumentRouter):
     patches : dict of str to callable, optional
         By document name, a function that changes documents of that kind before anything else.
     spec_to_mimetype : dict of str to str, optional
-        MIME types for the specs of old Resource documents, in addition to the known ones.
+        MIME types for the specs of legacy Resource documents, in addition to the known ones.
     backup_directory : str or Path, optional
         Directory for runs that could not be stored: a JSON Lines file each, named for its uid.
     backup_dictionary : MutableMapping, optional
@@ -299,7 +299,7 @@ class TiledWriter(DocumentRouter):
 
     @property
     def load(self) -> Load:
-        """How much the writer has in hand: less than `status`, for loops that ask all the time."""
+        """The work in hand: a part of `status`, for loops that ask all the time."""
         return self._manager.load
 
     def check(self, files: str | Path | None = None) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""What Tiled should hold of a run, derived from its documents."""
+"""The contents that Tiled should have of a run, derived from its documents."""
 
 from __future__ import annotations
 

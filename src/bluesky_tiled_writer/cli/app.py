@@ -46,7 +46,7 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 MAX_SHOWN = 10
-"""How many differences of a key are printed."""
+"""Differences of a key that are printed at most."""
 
 _NAME = "bluesky-tiled-writer"
 

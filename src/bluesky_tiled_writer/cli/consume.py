@@ -27,7 +27,7 @@ consume = typer.Typer(
 
 
 class LogFormat(Enum):
-    """What a line of the log looks like."""
+    """The form of a line in the log."""
 
     TEXT = "text"
     JSON = "json"

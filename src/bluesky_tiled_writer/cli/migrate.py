@@ -47,7 +47,7 @@ class _Interrupted(BaseException):
 
 @dataclass
 class MigrationReport:
-    """What became of the runs of a migration.
+    """The report on the runs of a migration.
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ class Migration:
 
 
 class _ItemProgress:
-    """How much of an item is done, told now and then."""
+    """The part of an item that is done, reported now and then."""
 
     def __init__(self, item: Item, on_progress: Progress) -> None:
         self._size = item.size

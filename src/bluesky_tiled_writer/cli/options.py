@@ -1,4 +1,4 @@
-"""What several commands share: their options, and the connection to a server."""
+"""Options that several commands share, and the connection to a server."""
 
 from __future__ import annotations
 

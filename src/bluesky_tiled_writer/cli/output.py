@@ -1,4 +1,4 @@
-"""What the commands print: results to standard output, all else to standard error."""
+"""Print for the commands: results to standard output, all else to standard error."""
 
 from __future__ import annotations
 

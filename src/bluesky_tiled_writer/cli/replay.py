@@ -33,7 +33,7 @@ logger = logging.getLogger("bluesky_tiled_writer")
 TIMEOUT = 120.0
 """Seconds to wait for a server that does not answer."""
 ATTEMPTS = 3
-"""How often a run is sent from its beginning; each time, Tiled is asked what it has."""
+"""Times that a run is sent from its beginning; each time, Tiled is asked what it has."""
 
 _OF_A_RUN = frozenset({"descriptor", "event", "event_page", "bulk_events", "stream_datum", "stop"})
 """Documents that belong to one run; others may belong to all that are open."""

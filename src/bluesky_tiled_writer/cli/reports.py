@@ -1,4 +1,4 @@
-"""What became of the runs in a file that was replayed."""
+"""The report on the runs in a file that was replayed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Outcome(Enum):
-    """What became of a run; the values are printed."""
+    """The outcome of a run; the values are printed."""
 
     STORED = "stored"
     ALREADY_STORED = "already stored"
@@ -17,7 +17,7 @@ class Outcome(Enum):
 
 @dataclass
 class RunReport:
-    """What became of one run.
+    """The report on one run.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class RunReport:
 
 @dataclass
 class FileReport:
-    """What became of the runs in one file.
+    """The report on the runs in one file.
 
     Parameters
     ----------

@@ -253,7 +253,7 @@ class DocumentRuns:
 
     @property
     def total(self) -> int | None:
-        """How many there are, unless that is known only at the end."""
+        """Their number, unless it is known only at the end."""
         return len(self._runs) if isinstance(self._runs, Sequence) else None
 
     def __iter__(self) -> Iterator[Item]:

@@ -174,7 +174,7 @@ class ConsolidatorBase(ExternalFiles):
         """Return the index that stands for frame 0 of a file, by the first that refers to it.
 
         Indices count from 0 in each file, unless they go on where those of earlier files end.
-        Those of old Resources always count from 0.
+        The indices of legacy Resources always count from 0.
         """
         goes_on = not self.frames.length(file) and start == self.frames.total
         return start if goes_on and not self._sres_parameters.get("spec") else 0

@@ -13,7 +13,7 @@ MAX_RUNS = 10_000
 
 
 class Selection(Enum):
-    """What an adapter in Tiled can leave out, repeat or reorder."""
+    """The frames that an adapter in Tiled can leave out, repeat or reorder."""
 
     NOTHING = "nothing"
     """It serves its files from their first frame on, one after another."""

@@ -14,7 +14,7 @@
     nats_reader.py  StreamReader: every message of a stream once, in order
     lease.py        Lease: who reads, and from where, under one key that is compared and set
     mailbox.py      Mailbox: between the thread of asyncio and that of the consumer
-    zmq.py          ZmqSource: what a proxy of 0MQ passes on, and nobody keeps
+    zmq.py          ZmqSource: documents that a proxy of 0MQ passes on and does not keep
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _OF_EXTRAS = {
     "ZmqSource": "zmq",
     "read_configuration": "kafka",
 }
-"""What needs the client of a bus, which an extra of this package brings: name and module."""
+"""Classes that need the client of a bus, which an extra of this package brings: name and module."""
 
 __all__ = [
     "Assignments",

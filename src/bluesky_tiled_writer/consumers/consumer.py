@@ -191,7 +191,7 @@ class Consumer:
         return starts
 
     def _forget(self, uids: Iterable[str]) -> None:
-        """Send nothing more of runs, whose documents all come again, to whoever is next."""
+        """Send nothing more of runs: all of their documents come again, to the next consumer."""
         for uid in uids:
             self.writer.forget(uid)
             self._drop(uid)

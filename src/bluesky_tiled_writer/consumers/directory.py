@@ -39,7 +39,7 @@ class Directory:
         self._lock: IO[bytes] | None = None
 
     def make_scratch(self) -> Path:
-        """Make a directory for journals that nobody recovers: the bus has their documents.
+        """Make a directory for journals that are not recovered: the bus has their documents.
 
         Those of processes that are gone are removed.
         """
@@ -60,7 +60,7 @@ class Directory:
         return self._lock is not None
 
     def close(self) -> None:
-        """Remove the journals that nobody needs."""
+        """Remove the journals that no consumer needs any more."""
         if self._lock is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
             self._lock.close()

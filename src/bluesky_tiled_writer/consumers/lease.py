@@ -24,7 +24,7 @@ PATIENCE = 3.0
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept under the key of a lease.
+    """The value under the key of a lease.
 
     Parameters
     ----------
@@ -110,11 +110,11 @@ class Lease:
 
     @property
     def is_valid(self) -> bool:
-        """True if nobody else can have it."""
+        """True if no other consumer can have it."""
         return self._clock() < self.valid_until
 
     async def take(self) -> bool:
-        """Take the lease if nobody holds it; return True if that was done."""
+        """Take the lease if it is free; return True if that was done."""
         found = await self.key.read()
         if found is None:
             return await self._write(Record(self._owner), 0)

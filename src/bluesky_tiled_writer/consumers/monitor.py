@@ -1,4 +1,4 @@
-"""What an operator sees of a consumer: health, status and metrics, over HTTP."""
+"""The health, status and metrics of a consumer, over HTTP."""
 
 from __future__ import annotations
 

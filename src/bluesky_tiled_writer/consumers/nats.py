@@ -104,7 +104,7 @@ class NatsSource:
             self._assignments.assign(self._partition, gained.start)
 
     def _let_go(self) -> None:
-        """Leave the stream to another consumer: whoever has the lease commits."""
+        """Leave the stream to another consumer: the one that has the lease commits."""
         if self._epoch is not None and self._assignments is not None:
             self._epoch = None
             self._assignments.revoke([self._partition])

@@ -319,7 +319,7 @@ class Worker:
 
 
 _WRONG_REVISION = 10164
-"""What newer servers say, and older clients do not know."""
+"""A code of errors that newer servers have, and older clients do not know."""
 
 
 class _BucketKey:

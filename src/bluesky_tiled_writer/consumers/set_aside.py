@@ -1,4 +1,4 @@
-"""What cannot be stored: messages in a file, and runs as journals, for someone to look at."""
+"""Keep what cannot be stored: messages in a file, and runs as journals, for people to look at."""
 
 from __future__ import annotations
 

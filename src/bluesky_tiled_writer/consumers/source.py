@@ -57,7 +57,7 @@ class Start:
 
 
 class Assignments(Protocol):
-    """What a source tells its consumer, in the thread that calls `MessageSource.receive`."""
+    """The calls that a source makes, in the thread that calls `MessageSource.receive`."""
 
     def assign(self, partition: str, start: Start) -> None:
         """Take note that the messages of a partition come from now on."""

@@ -56,7 +56,7 @@ class Curve(NamedTuple):
 class ZmqSource:
     """A proxy of 0MQ, such as ``bluesky-0MQ-proxy``, which passes on what is published.
 
-    0MQ keeps nothing: documents that are published while nobody listens, or faster than they
+    0MQ keeps nothing: documents that are published while no consumer listens, or faster than they
     travel, are gone. The writer notes on a run which events are missing.
 
     Here nothing is dropped: what has come and was not taken yet waits in memory, without a limit,
@@ -143,7 +143,7 @@ class ZmqSource:
         """Do nothing: it does not come again."""
 
     def lag(self) -> None:
-        """Return None: nobody knows."""
+        """Return None: 0MQ does not tell."""
 
     def close(self) -> None:
         """Disconnect."""

@@ -52,15 +52,15 @@ class ServerAccess:
 
     @property
     def trouble(self) -> Trouble | None:
-        """What is known to keep anything from being sent."""
+        """The trouble that keeps everything from being sent; None if all is well."""
         trouble = self._breaker.trouble
         if trouble is Trouble.LOGIN and self._refused != self._server.credentials:
-            return None  # there is a new login, which nobody has refused
+            return None  # there is a new login, which was not refused yet
         return trouble if trouble is Trouble.LOGIN or self._breaker.confirmed else None
 
     @property
     def credentials(self) -> object:
-        """What requests log in with, to be compared with what it was before."""
+        """The login of requests, to be compared with an earlier one."""
         return self._server.credentials
 
     @property

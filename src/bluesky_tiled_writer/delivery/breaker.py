@@ -9,7 +9,7 @@ FIRST_DELAY = 0.25
 
 
 class Trouble(Enum):
-    """What keeps all runs of a server from being sent; its value is the longest delay."""
+    """A reason why no run can be sent to a server; its value is the longest delay."""
 
     AWAY = 5.0
     """The server does not answer."""
@@ -24,7 +24,7 @@ class Breaker:
     Attributes
     ----------
     trouble : Trouble or None
-        The trouble that there is, until a request succeeds.
+        The present trouble, until a request succeeds.
     open : bool
         True while nothing is sent.
     confirmed : bool

@@ -12,7 +12,7 @@ from .run_life import RunState
 
 @dataclass(frozen=True)
 class Load:
-    """How much a writer has in hand: the part of its status that a loop can ask for.
+    """The work that a writer has in hand: the part of its status that a loop can ask for.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class Server(Protocol):
 
     @property
     def credentials(self) -> object:
-        """What requests log in with, to be compared with what it was before."""
+        """The login of requests, to be compared with an earlier one."""
         ...
 
     @property
@@ -89,7 +89,7 @@ class Job(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call it in the log."""
+        """The name of the job in the log."""
         ...
 
     @property
@@ -158,13 +158,13 @@ class ConnectJob:
         self.finished = True
 
     def sync(self) -> None:
-        """Have nothing to flush."""
+        """Do nothing: there are no rows to flush."""
 
     def begin_again(self, error: StorageError) -> None:
-        """Have nothing to send again."""
+        """Do nothing: no request needs to be sent again."""
 
     def complete(self) -> None:
-        """Have nothing that Tiled could hold."""
+        """Do nothing: Tiled holds nothing of this job."""
 
     def set_aside(self, error: Exception) -> None:
         """Give up: a run will say why."""

@@ -158,7 +158,7 @@ class Pipeline:
 
     @property
     def summary(self) -> RunSummary:
-        """What the documents so far say of the run."""
+        """A summary of the documents so far."""
         return self._writer.summary
 
     # -- to Tiled -------------------------------------------------------------------------------

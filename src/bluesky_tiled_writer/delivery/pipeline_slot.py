@@ -96,7 +96,7 @@ class PipelineSlot:
 
     @property
     def summary(self) -> RunSummary:
-        """What the documents say of the run: all of them, or those that were sent again so far."""
+        """A summary of the documents: all of them, or those that were sent again so far."""
         current = self.current
         return self._summary if current is None else self._summary_of(current)
 

@@ -29,7 +29,7 @@ STOPPED_LATE = (
 
 @dataclass
 class Links:
-    """What documents to come may refer to: uids, and the fingerprint of the start document."""
+    """References that later documents may make: uids, and the fingerprint of the start document."""
 
     start: bytes | None = None
     descriptors: list[Any] = field(default_factory=list)
@@ -122,10 +122,10 @@ class LateStop:
         self.finished = True
 
     def sync(self) -> None:
-        """Have nothing to flush."""
+        """Do nothing: there are no rows to flush."""
 
     def begin_again(self, error: StorageError) -> None:
-        """Have nothing to send again."""
+        """Do nothing: no request needs to be sent again."""
 
     def complete(self) -> None:
         """Take note that Tiled has it."""
@@ -138,7 +138,7 @@ class LateStop:
 
 
 class UnknownRuns:
-    """What documents refer to that this process has never seen: told once for each run.
+    """References to documents that this process has never seen: logged once for each run.
 
     A document that refers to an unknown descriptor does not say which run it belongs to. So until
     the next start or stop document all that is unknown is taken to belong to one.

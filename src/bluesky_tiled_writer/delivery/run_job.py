@@ -209,7 +209,7 @@ class RunJob:
 
     @property
     def name(self) -> str:
-        """What to call it in the log."""
+        """The name of the job in the log."""
         return f"Run {self.uid}"
 
     @property
@@ -224,7 +224,7 @@ class RunJob:
 
     @property
     def summary(self) -> RunSummary:
-        """What the documents say of the run, for people."""
+        """A summary of the documents, for people."""
         return self._slot.summary
 
     @property

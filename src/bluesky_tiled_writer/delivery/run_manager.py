@@ -329,7 +329,7 @@ class RunManager:
         """Take up a run that another process has left, by the uid of any of its documents."""
         if self._orphans is None or self._orphans.is_empty:
             return None
-        self._orphans.search()  # for journals that nobody has looked at yet
+        self._orphans.search()  # for journals that were not looked at yet
         return resume(list(self.jobs), reference)
 
     def stop_late(self, stop: Any) -> None:

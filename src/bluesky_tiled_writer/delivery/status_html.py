@@ -11,7 +11,7 @@ from bluesky_tiled_writer.journal import age_text
 from .run_status import RunStatus
 
 MOST_RUNS = 50
-"""Runs that are shown; more make a table that nobody reads."""
+"""Runs that are shown at most; a longer table is hard to read."""
 
 MOST_CHARACTERS = 200
 """Of a text in a cell: anything may stand in a start document, or in an answer of a server."""

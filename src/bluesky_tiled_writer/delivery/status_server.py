@@ -50,7 +50,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Report:
-    """What is told at one moment.
+    """The health, status and figures of one moment.
 
     Parameters
     ----------

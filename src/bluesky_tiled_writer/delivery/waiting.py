@@ -65,7 +65,7 @@ def wait_stored(job: RunJob, sender: Sender, settings: Settings, since: float) -
     elif not life.stored and timeout > 0:
         job.back_up(why)
         job.is_told_of = True
-        if life.stored:  # just now: nobody would be told of that
+        if life.stored:  # just now, so no exception tells of it
             return
         where = "its journal" if job.copies.journaled else "memory"
         logger.warning("Run %s is not in Tiled yet; it waits in %s.", job.uid, where)

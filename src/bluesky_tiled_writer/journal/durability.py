@@ -57,7 +57,7 @@ class DocumentCopies:
 
     @property
     def token(self) -> str:
-        """Stands for these copies: whoever goes on with the journal has the same one."""
+        """Identifies these copies: the next process that owns the journal has the same one."""
         return self._token if self.journal is None else self.journal.token
 
     @property

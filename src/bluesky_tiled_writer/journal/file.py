@@ -148,7 +148,7 @@ class JournalFile:
 
     @property
     def token(self) -> str:
-        """Stands for this journal, and for no other one, whoever owns it."""
+        """Identifies this journal, whichever process owns it."""
         return self._marker.hex()
 
     @property

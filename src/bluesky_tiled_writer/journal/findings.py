@@ -1,4 +1,4 @@
-"""What a check before the first run finds; and the check of the directory of journals."""
+"""Findings of a check before the first run; and the check of the directory of journals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LITTLE_ROOM = 10.0
 
 
 class Grade(Enum):
-    """How good a finding is."""
+    """The grade of a finding."""
 
     OK = "ok"
     WARNING = "warning"

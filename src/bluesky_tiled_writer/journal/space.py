@@ -35,7 +35,7 @@ LOOK_EVERY = 5.0
 
 
 class Room(IntEnum):
-    """How much room there is for journals."""
+    """The room for journals, in three grades."""
 
     ENOUGH = 0
     LITTLE = 1
@@ -94,7 +94,7 @@ class JournalUse:
 
     @property
     def room(self) -> Room:
-        """How much room there is."""
+        """The room for journals, in three grades."""
         if self.most is not None and self.nbytes >= self.most:
             return Room.OVER
         if self.nbytes and (self.fraction >= NEARLY or self.free < self._little):

@@ -1,4 +1,4 @@
-"""What has come of a run: which documents come again, and whether all events came.
+"""Count the documents of a run: which ones come again, and whether all events came.
 
 Message buses deliver at least once, and a writer may be subscribed twice. Documents are looked at
 here as they came, before anything is done to them, and nothing but their sequence decides: so a
@@ -60,7 +60,7 @@ class Recent:
 
     @property
     def came(self) -> int:
-        """How many came so far, whether they are still remembered or not."""
+        """The number that came so far, whether they are still remembered or not."""
         return self._forgotten + (len(self._older) + len(self.newer)) // 2
 
     def count(self, number: int) -> None:

@@ -273,7 +273,7 @@ class EventBuffer:
         self._report_at(self._settings.batch_size, self._settings.ready_bytes)
 
     def _report(self) -> bool:
-        """Report that there is enough, and again when a part of a batch has come on top."""
+        """Report that a batch is full, and again when a part of the next one has come."""
         self._report_at(
             self.pending + max(FEWEST, self._settings.batch_size // SAY_AGAIN),
             self.nbytes + self._settings.ready_bytes // SAY_AGAIN,

@@ -44,7 +44,7 @@ _NOT_STREAM_METADATA = {"name", "object_keys", "run_start"}
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the documents of a run say of it, for people.
+    """A summary of the documents of a run, for people.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class RunWriter(DocumentRouter):
 
     @property
     def summary(self) -> RunSummary:
-        """What the documents so far say of the run, for people."""
+        """A summary of the documents so far, for people."""
         return RunSummary(*self._names, self.num_events)
 
     def take_ready(self) -> bool:

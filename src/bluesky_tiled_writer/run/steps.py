@@ -25,7 +25,7 @@ SpecName = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Claim:
-    """What entitles a process to write a run, which others may have, too.
+    """The right of a process to write a run that others may have, too.
 
     `token` stands for its copy of the documents, whatever process goes on with that. `documents`
     returns how many documents have come; infinity if no more will come.
@@ -37,7 +37,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class CreateRun:
-    """Create the container of a run; without a claim, nobody else writes it."""
+    """Create the container of a run; without a claim, no other process writes it."""
 
     uid: str
     metadata: Metadata
@@ -187,7 +187,7 @@ class Discard:
 
 @dataclass(frozen=True)
 class Known:
-    """What the documents of a run amount to: rows by stream, and the uid of the stop document.
+    """The sum of the documents of a run: rows by stream, and the uid of the stop document.
 
     If `all_come`, they are not known yet, but whatever Tiled holds of the run will come again.
     """
@@ -215,7 +215,7 @@ class CheckHeld:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a node should hold: so many rows and, if it is a table, these columns."""
+    """The rows that a node should hold and, if it is a table, its columns."""
 
     node: Node
     rows: int

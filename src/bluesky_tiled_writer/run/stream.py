@@ -275,7 +275,7 @@ class Stream:
 
     @property
     def expected(self) -> list[Expected]:
-        """What the nodes whose data Tiled keeps should hold, by what was committed."""
+        """The rows that nodes with data in Tiled should hold, by what was committed."""
         return [
             Expected(self._node(name), self.stored, _columns(form))
             for name, form in self._signatures.items()

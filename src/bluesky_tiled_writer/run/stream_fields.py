@@ -28,7 +28,7 @@ from .document_fields import text_name
 from .settings import RunSettings
 
 AnyField: TypeAlias = Field | RowNumbers
-"""What is in a node: the values of a key, or the numbers of the rows."""
+"""The content of a node: the values of a key, or the numbers of the rows."""
 _VERBATIM = "_verbatim"
 """Ends the name of the column with the values of a key that are not stored as they came.
 

@@ -196,7 +196,7 @@ class Connection:
 
     @property
     def credentials(self) -> object:
-        """What requests log in with, to be compared with what it was before."""
+        """The login of requests, to be compared with an earlier one."""
         if self._context is None:
             return None
         http = self._context.http_client

@@ -1,4 +1,4 @@
-"""What requests and answers say of a node: its data source, its structure."""
+"""The data source and the structure of a node, as requests and answers have them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ REFUSALS = 3
 
 
 class StoredNode:
-    """What is known of one node in Tiled, and how to write to it.
+    """One node in Tiled: its known state, and the ways to write to it.
 
     Acknowledged requests are known to have taken effect. When a request fails and may have taken
     effect nevertheless, the node is *uncertain* until the server was asked what it holds.

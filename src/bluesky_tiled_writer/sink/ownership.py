@@ -41,7 +41,7 @@ _ASKS = "?"
 class Ownership:
     """Lets one process at a time write a run: who made its container, as long as that one answers.
 
-    Who makes the container leaves a token in its metadata, and whoever goes on with the same
+    Who makes the container leaves a token in its metadata, and a process that goes on with the same
     documents has the same one. Who meets the token of another one puts a question in its place, if
     it has documents that Tiled may lack. Who writes the run sees that before one of its next
     requests, and puts its token back. If it does not, the other one writes the run from then on.

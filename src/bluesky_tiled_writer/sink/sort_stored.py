@@ -21,7 +21,7 @@ from .tables import KEEP_ORDER, TableNode, database_of, order_of
 
 @dataclass(frozen=True)
 class SortedTable:
-    """What was done about one table of a run.
+    """The outcome of sorting one table of a run.
 
     Parameters
     ----------

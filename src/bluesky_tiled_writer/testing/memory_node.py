@@ -22,7 +22,7 @@ from bluesky_tiled_writer.schema import Content, NestedRow, Row, ragged_name
 
 @dataclass
 class MemoryNode:
-    """What Tiled would hold in one node.
+    """The contents of one node, as Tiled would hold them.
 
     Parameters
     ----------
