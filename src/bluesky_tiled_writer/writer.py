@@ -111,7 +111,8 @@ class TiledWriter(DocumentRouter):
     ) -> None:
         super().__init__()
         connection = client if isinstance(client, Connection) else Connection.of(client)
-        self._connection = connection
+        self._connection = connection  # which may outlive this writer, without the user's client
+        self._client = None if isinstance(client, Connection) else client
         self.patches = patches or {}
         self.spec_to_mimetype = spec_to_mimetype or {}
         self.backup_directory = backup_directory
@@ -189,7 +190,7 @@ class TiledWriter(DocumentRouter):
     @property
     def client(self) -> BaseClient:
         """The container in Tiled that gets the runs; a `StorageError` if it cannot be reached."""
-        return self._connection.client
+        return self._connection.client if self._client is None else self._client
 
     @classmethod
     def _options(cls, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import multiprocessing
 import os
 import pickle
 import pwd
 import stat
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,3 +102,28 @@ def test_a_backup_is_private(client: Container, journals: Path, tmp_path: Path) 
     (path,) = directory.iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_a_writer_keeps_its_client_as_long_as_it_lives(client: Container) -> None:
+    given = client.new_variation()
+    collected = weakref.ref(given)
+    writer = TiledWriter(given)
+    assert writer.client is given
+    del given
+    gc.collect()
+    assert collected() is not None
+    del writer
+    gc.collect()
+    assert collected() is None
+
+
+def test_a_writer_that_is_let_go_of_does_not_keep_its_client(client: Container) -> None:
+    """apsbits closes a server when its client is collected; a process waits for that to end."""
+    run = scalar_run()
+    given = client.new_variation()
+    collected = weakref.ref(given)
+    emit(run.docs, TiledWriter(given))
+    del given
+    gc.collect()
+    assert collected() is None
+    assert client[run.uid].metadata["stop"]["exit_status"] == "success"

@@ -74,8 +74,12 @@ class Connection:
 
     @classmethod
     def of(cls, client: BaseClient) -> Connection:
-        """Return the connection that a client is."""
-        return cls(Address.of(client), client)
+        """Return the connection that a client is.
+
+        It has a copy of the client, with the same context. The user's own may have a finalizer, as
+        where apsbits closes a server when its client is collected.
+        """
+        return cls(Address.of(client), client.new_variation())
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "not open yet"
