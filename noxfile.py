@@ -53,14 +53,18 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def programs(session: nox.Session) -> None:
-    """Use the writer in IPython, Jupyter, queueserver and blueapi, while Tiled is down.
+    """Use the writer in the programs around it, while Tiled is down.
 
-    blueapi, which pins many versions, has an environment of its own.
+    blueapi, which pins many versions, has an environment of its own, and so have the packages of
+    two facilities, apsbits and nslsii.
     """
-    session.install("-e", ".[test-minimal,programs]")
-    python = environment_beside(session, "blueapi", "-e", ".", "blueapi==1.21.1", "ophyd")
-    paths = session.posargs or ["tests/programs"]
-    session.run("pytest", *WORKERS, *paths, env={"BLUEAPI": str(python.with_name("blueapi"))})
+    session.install("-e", ".[kafka,test-minimal,programs]", "bluesky-kafka")
+    ours = ["-e", "."]
+    blueapi = environment_beside(session, "blueapi", *ours, "blueapi==1.21.1", "ophyd")
+    brought = ["apsbits==2.0.4", "nslsii==0.11.9", "pytest"]
+    facilities = environment_beside(session, "facilities", *ours, *brought)
+    env = {"BLUEAPI": str(blueapi.with_name("blueapi")), "FACILITIES": str(facilities)}
+    session.run("pytest", *WORKERS, *(session.posargs or ["tests/programs"]), env=env)
 
 
 @nox.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,15 @@ class Beamline:
             "IPYTHONDIR": str(self.home / "ipython"),
             "XDG_STATE_HOME": str(self.home / "state"),
             "TILED_URI": self.server.uri,
+            "TILED_PROFILES": str(self.home / "profiles"),
         }
+
+    def write_profile(self, name: str) -> None:
+        """Write a profile of Tiled for the server."""
+        directory = self.home / "profiles"
+        directory.mkdir(exist_ok=True)
+        profile = {name: {"uri": self.server.uri}}
+        (directory / f"{name}.yml").write_text(json.dumps(profile))  # which is YAML, too
 
     @property
     def journals(self) -> list[Path]:

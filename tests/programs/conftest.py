@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,3 +20,11 @@ def beamline(tmp_path: Path) -> Iterator[Beamline]:
     server = TiledProcess(tmp_path / "server", tmp_path, "sqlite")
     yield Beamline(server, tmp_path / "home")
     server.kill()
+
+
+@pytest.fixture
+def facilities() -> str:
+    """The Python of an environment that has apsbits and nslsii, which pin and bring much."""
+    if python := os.environ.get("FACILITIES"):
+        return python
+    return pytest.skip("FACILITIES names no Python: nox -s programs does it")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +16,19 @@ from .beamline import PROFILE, Beamline
 
 
 class Terminal:
-    """A session of IPython, whose start-up file makes a RunEngine and subscribes a writer.
+    """A session of IPython.
+
+    Parameters
+    ----------
+    beamline : Beamline
+        Where it runs.
+    profile : Path, optional
+        Directory of its profile, by default one whose start-up file makes a RunEngine and
+        subscribes a writer; None for an empty one.
+    python : str, optional
+        Of the environment where it is, by default that of the tests.
+    more : mapping, optional
+        Environment variables beside those of the beamline.
 
     Attributes
     ----------
@@ -22,15 +36,23 @@ class Terminal:
         What it printed before the first prompt.
     """
 
-    def __init__(self, beamline: Beamline) -> None:
-        profile = beamline.home / "profile"
-        shutil.copytree(PROFILE, profile, dirs_exist_ok=True)  # IPython writes into it
-        arguments = [f"--profile-dir={profile}", "--simple-prompt", "--no-banner"]
+    def __init__(
+        self,
+        beamline: Beamline,
+        profile: Path | None = PROFILE,
+        python: str = sys.executable,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        arguments = ["--simple-prompt", "--no-banner"]
+        if profile is not None:
+            copy = beamline.home / "profile"
+            shutil.copytree(profile, copy, dirs_exist_ok=True)  # IPython writes into it
+            arguments.append(f"--profile-dir={copy}")
         self._child = pexpect.spawn(
-            sys.executable,
+            python,
             ["-m", "IPython", *arguments],
             cwd=beamline.home,
-            env=beamline.environment | {"NO_COLOR": "1", "TERM": "dumb"},
+            env=beamline.environment | {"NO_COLOR": "1", "TERM": "dumb", **(more or {})},
             encoding="utf-8",
             echo=False,
             timeout=STARTUP_TIMEOUT,
