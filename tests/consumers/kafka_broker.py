@@ -78,6 +78,9 @@ class Beamline:
         """Publish documents of a run, by default all, and wait until the broker has them."""
         if (publisher := self._publishers.get(run.uid)) is None:
             publisher = self._publishers[run.uid] = self._broker.publisher(self._topic, run.uid)
+        name = ""
         for name, doc in run.docs if docs is None else docs:
             publisher(name, doc)
         publisher.flush()
+        if name == "stop":  # hundreds of them have too many threads and descriptors for a process
+            del self._publishers[run.uid]
