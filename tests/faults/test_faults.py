@@ -112,11 +112,11 @@ def test_faults_in_a_row_lose_and_repeat_no_row(
     run: FaultRun,
     fault: str,
 ) -> None:
-    """Every fourth request that writes fails, including those that repeat one.
+    """Every fifth request that writes fails, including those that repeat one.
 
-    Not every third: a ragged node is written anew in three requests, and the last would fail.
+    Not every fourth: a ragged node is written anew in four requests, and the last would fail.
     """
-    faults = range(2, 120 if LONG else 40, 4)
+    faults = range(2, 120 if LONG else 40, 5)
     for nth in faults:
         proxy.inject(FAULTS[fault], "POST|PUT|PATCH|DELETE", nth=nth)
     writer = make_writer()

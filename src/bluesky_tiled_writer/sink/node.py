@@ -307,6 +307,8 @@ class StoredNode:
 
     def _delete(self) -> None:
         try:
+            # Live subscribers would wait for rows that go to another node.
+            self._requests.send("DELETE", "stream/close", self.path)
             # A deletion that takes effect late deletes what was created after it.
             with self.noting_uncertainty():
                 params = {"external_only": False}
