@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import httpx
@@ -306,9 +306,10 @@ class StoredNode:
             self.exists, self._uncertain, self.rows = False, False, 0
 
     def _delete(self) -> None:
-        try:
+        with suppress(RequestRefused):  # a courtesy, which older servers do not know
             # Live subscribers would wait for rows that go to another node.
             self._requests.send("DELETE", "stream/close", self.path)
+        try:
             # A deletion that takes effect late deletes what was created after it.
             with self.noting_uncertainty():
                 params = {"external_only": False}
