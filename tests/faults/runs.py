@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -212,11 +213,15 @@ def _stop_of(metadata: Document) -> Document | None:
 def _stored_stream(stream: Container) -> Stored:
     columns: dict[str, list[Any]] = {}
     nodes: dict[str, list[Any]] = {}
+    declared = stream.metadata["data_keys"]
     for name, node in stream.items():
         match node.item["attributes"]["structure_family"]:
             case "table":
                 for column, (_, values) in table_of(node)["columns"].items():
-                    columns[column] = values
+                    if declared.get(column, {}).get("dtype") == "array":  # SQLite has no lists
+                        nodes[column] = [json.loads(value) for value in values]
+                    else:
+                        columns[column] = values
             case "ragged":
                 nodes[name] = ragged_of(node)["values"]
             case _:
