@@ -43,9 +43,22 @@ def emit_one_by_one(docs: Iterable[Pair], writer: Flushing) -> None:
             assert writer.flush(timeout=30.0)
 
 
+def emit_in_small_batches(docs: Iterable[Pair], writer: Flushing) -> None:
+    """Send documents as `emit` does, and flush after the first event, and after each ten."""
+    events = 0
+    for name, doc in docs:
+        emit([(name, doc)], writer)
+        if name == "event":
+            if events % 10 == 0:
+                assert writer.flush(timeout=30.0)
+            events += 1
+
+
 Send = Callable[[Iterable[Pair], Any], None]
 TOGETHER_OR_NOT = pytest.mark.parametrize("send", [emit, emit_one_by_one])
 """The two extremes of batching; test_batching.py has those between them."""
+TOGETHER_OR_IN_BATCHES = pytest.mark.parametrize("send", [emit, emit_in_small_batches])
+"""The same for more than a hundred events, which take half a minute one by one."""
 
 
 def data_key(dtype: str = "number", shape: Iterable[int | None] = (), **more: Any) -> Document:

@@ -111,11 +111,16 @@ def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Source]:
         yield source
 
 
-def move(source: Source, target: str, path: Sequence[str]) -> None:
+def workers_for(server: TiledProcess) -> int:
+    """Return how many workers the database of a server bears, as the how-to has it."""
+    return 1 if server.database == "duckdb" else WORKERS
+
+
+def move(source: Source, target: str, path: Sequence[str], workers: int) -> None:
     """Move runs in a process of its own, until it is killed."""
     ownership.PATIENCE, ownership.GRACE = 0.3, 0.1  # as in all tests
     with source.open() as opened:
-        migrate(opened, from_uri(target)[tuple(path)], workers=WORKERS)
+        migrate(opened, from_uri(target)[tuple(path)], workers=workers)
 
 
 def has(container: Container, runs: int) -> Callable[[], bool]:
@@ -124,9 +129,10 @@ def has(container: Container, runs: int) -> Callable[[], bool]:
 
 def kill_and_go_on(source: Source, server: TiledProcess, target: Container) -> None:
     """Kill migrations to a container now and then, and let the last one come to its end."""
-    random, place = Random(7), Source(source.where, {})
+    random, place, workers = Random(7), Source(source.where, {}), workers_for(server)
     for kill in range(1, KILLS + 1):
-        process = processes.Process(target=move, args=(place, server.uri, target.path_parts))
+        args = (place, server.uri, target.path_parts, workers)
+        process = processes.Process(target=move, args=args)
         process.start()
         try:
             wait_until(has(target, kill * RUNS // (KILLS + 1)), lambda: "no run arrives")
@@ -136,7 +142,7 @@ def kill_and_go_on(source: Source, server: TiledProcess, target: Container) -> N
             process.kill()
             process.join()
     with source.open() as opened:
-        report = migrate(opened, target, workers=WORKERS, verify=LONG)
+        report = migrate(opened, target, workers=workers, verify=LONG)
     assert report.complete, report
     assert report.outcomes.total() == RUNS
 

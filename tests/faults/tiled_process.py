@@ -52,6 +52,8 @@ class TiledProcess:
 
     Attributes
     ----------
+    database : str
+        As given.
     arrays : Path
         Directory of the arrays, in directories like the paths of their nodes.
     catalog_file : Path
@@ -69,6 +71,7 @@ class TiledProcess:
         streaming: bool = True,
     ) -> None:
         self._url = f"http://127.0.0.1:{free_port()}"
+        self.database = database
         self.arrays = directory / "data"
         self._log = directory / "log"
         sql_uri = sql_uri or f"{database}:///{directory / 'tables.db'}"

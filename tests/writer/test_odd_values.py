@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from detector_files import FRAMES, hdf5_run, notes_of, uri_of, write_hdf5
-from documents import TOGETHER_OR_NOT, RunBuilder, Send, data_key, emit, emit_one_by_one
+from documents import (
+    TOGETHER_OR_IN_BATCHES,
+    TOGETHER_OR_NOT,
+    RunBuilder,
+    Send,
+    data_key,
+    emit,
+    emit_one_by_one,
+)
 from tiled.client.container import Container
 from tree import snapshot, stream_of
 
@@ -34,7 +42,7 @@ def of_rows(data_keys: dict[str, Any], rows: list[dict[str, Any]]) -> RunBuilder
     return run
 
 
-@TOGETHER_OR_NOT
+@TOGETHER_OR_IN_BATCHES
 def test_text_that_is_declared_as_bytes_is_text_for_every_reader(
     storage_client: Container, send: Send
 ) -> None:

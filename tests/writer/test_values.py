@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ContextOn
-from documents import TOGETHER_OR_NOT, RunBuilder, Send, data_key, emit, emit_one_by_one
+from documents import (
+    TOGETHER_OR_IN_BATCHES,
+    TOGETHER_OR_NOT,
+    RunBuilder,
+    Send,
+    data_key,
+    emit,
+    emit_one_by_one,
+)
 from tiled.client import from_context
 from tiled.client.container import Container
 from tree import snapshot, stream_of
@@ -228,7 +236,7 @@ def test_key_absent_from_some_rows(client: Container, send: Send) -> None:
     assert [note for note in tree["metadata"]["notes"] if "'a', seq_num 2" in note]
 
 
-@TOGETHER_OR_NOT
+@TOGETHER_OR_IN_BATCHES
 def test_more_than_100_values_of_a_key_that_do_not_fit_are_kept_beside_it(
     storage_client: Container, send: Send
 ) -> None:
@@ -256,7 +264,7 @@ def test_more_than_100_values_of_a_key_that_do_not_fit_are_kept_beside_it(
     assert stream_of(storage_client, run.uid)["internal"]["ts_x_verbatim"].read()[0] is not None
 
 
-@TOGETHER_OR_NOT
+@TOGETHER_OR_IN_BATCHES
 def test_numbers_that_a_later_one_makes_inexact_are_kept_beside_their_key(
     storage_client: Container, send: Send
 ) -> None:
