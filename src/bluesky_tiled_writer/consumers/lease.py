@@ -17,7 +17,7 @@ logger = logging.getLogger("bluesky_tiled_writer")
 
 VALID = 2.0
 """Seconds for which a lease is held after the last renewal was sent."""
-PATIENCE = 3.0
+PATIENCE = 2.4
 """Seconds without a renewal after which another consumer takes it. By what this is longer than
 `VALID`, the clocks of two machines may differ in their pace."""
 
