@@ -76,7 +76,7 @@ class Report:
             array = stream["a"]
             rows = array.shape[0]
             values = array[:rows]  # the whole is refused if it has grown since
-        except ClientError as error:  # not made yet, or being written anew in larger chunks
+        except ClientError as error:  # not made yet
             if error.response.status_code != 404:
                 raise
         except KeyError:

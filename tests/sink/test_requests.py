@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 from conftest import RequestLog
-from documents import Pair, RunBuilder, data_key, emit, scalar_run
+from documents import Pair, RunBuilder, data_key, emit, emit_one_by_one, scalar_run
 from request_lists import closings, gets
 from tiled.client.container import Container
 from tree import stream_of
@@ -124,6 +124,26 @@ def test_nothing_is_ever_read_back(
         emit(interleaved, TiledWriter(client, batch_size=batch_size))
     assert gets(requests) == []
     assert not any(method == "DELETE" and "metadata" in path for method, path in requests)
+
+
+def test_an_array_whose_rows_came_one_by_one_is_read_in_one_request(
+    client: Container, request_log: RequestLog
+) -> None:
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", {"wave": data_key("array", [2], dtype_numpy="<i4")})
+    for i in range(20):
+        run.event("primary", {"wave": [i, -i]})
+    run.stop()
+    with TiledWriter(client) as writer:
+        emit_one_by_one(run.docs, writer)
+        assert writer.wait_for(run.uid)
+    wave = stream_of(client, run.uid)["wave"]
+    assert len(wave.chunks[0]) > 1
+    with request_log(client) as requests:
+        assert wave.read().tolist() == [[i, -i] for i in range(20)]
+        assert wave[3:5].tolist() == [[3, -3], [4, -4]]
+    assert [method for method, _ in requests] == ["GET", "GET"]
 
 
 def test_every_node_is_closed_once_at_stop_and_children_come_first(

@@ -33,7 +33,6 @@ from bluesky_tiled_writer.run import (
     Known,
     Node,
     Rebuild,
-    Rechunk,
     RegisterAsset,
     Step,
     UpdateAsset,
@@ -90,7 +89,7 @@ def execute(sink: MemorySink, *steps: Step) -> MemorySink:
 def test_it_says_what_tiled_would_hold(server: MemoryServer) -> None:
     sink = server.new_sink()
     execute(sink, rows(0, 1, 2), rows(2, 3), frames(0, 1, 2), frames(2, 3))
-    execute(sink, lists(0, [1], []), lists(2, [2, 3]), STOP, CloseNode(("run",)), Rechunk("run"))
+    execute(sink, lists(0, [1], []), lists(2, [2, 3]), STOP, CloseNode(("run",)))
     assert server.rows("run") == [{"x": 1}, {"x": 2}, {"x": 3}]
     assert server.streams("run") == ["primary"]
     assert server.metadata("run")["stop"]["uid"] == "stop"

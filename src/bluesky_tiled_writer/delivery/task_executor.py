@@ -27,7 +27,6 @@ from bluesky_tiled_writer.run import (
     FinishRun,
     Forms,
     Plan,
-    Rechunk,
     RegisterDatum,
     Sink,
     Step,
@@ -222,12 +221,7 @@ class TaskExecutor:
         self._register(keys)
         self._run_concurrently([partial(self._describe, key) for key in keys])
         expected = [item for stream in streams for item in stream.expected]
-        check = CheckNodes(task.run, self._copies.can_repeat, expected)
-        self._sink.execute(check)
-        if self._copies.journaled:  # in case that the process ends meanwhile
-            rechunks = [Rechunk(item.node) for item in expected if item.columns is None]
-            self._run_concurrently([partial(self._sink.execute, step) for step in rechunks])
-            self._sink.execute(check)
+        self._sink.execute(CheckNodes(task.run, self._copies.can_repeat, expected))
         notes = list(task.notes)
         for stream in streams:
             notes += stream.notes()

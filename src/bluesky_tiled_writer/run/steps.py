@@ -237,16 +237,6 @@ class CheckNodes:
 
 
 @dataclass(frozen=True)
-class Rechunk:
-    """Write an array anew that got many small chunks, since rows came slowly.
-
-    Between its deletion and its last row, only memory and the journal hold it.
-    """
-
-    node: Node
-
-
-@dataclass(frozen=True)
 class AmendStop:
     """Put the stop document of a run in the place of one that was made for it, with notes.
 
@@ -280,7 +270,6 @@ Step = (
     | Discard
     | CheckHeld
     | CheckNodes
-    | Rechunk
     | AmendStop
     | CloseNode
 )

@@ -10,7 +10,7 @@ only after a request that failed and may have taken effect.
     tiled_sink.py   TiledSink: executes steps, by itself on runs and streams, else by a node
     node.py         StoredNode: what is known of a node; create, check, delete
     tables.py       TableNode: rows are appended, and told apart by what they hold
-    arrays.py       ArrayNode: blocks at an offset; small chunks are rewritten before the stop
+    arrays.py       ArrayNode: blocks at an offset
     ragged.py       RaggedNode: rows at the end
     files.py        FilesNode: registered on the files of detectors
     items.py        what requests and answers say of a node

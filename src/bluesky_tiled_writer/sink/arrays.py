@@ -11,7 +11,6 @@ import numpy as np
 from tiled.structures.array import ArrayStructure, BuiltinDtype, StructDtype
 from tiled.structures.core import StructureFamily
 
-from bluesky_tiled_writer.errors import RequestRefused
 from bluesky_tiled_writer.run import ExtendArray
 
 from .items import data_source, structure_of
@@ -22,13 +21,6 @@ OCTET_STREAM = "application/octet-stream"
 CHUNK_BYTES = 16 * 2**20
 """Largest chunk of an array node, in bytes."""
 
-SMALL_CHUNK = 2**20
-MANY_CHUNKS = 16
-"""An array is slow to read if it has more chunks than this, each smaller than that (bytes)."""
-
-MOST_REWRITTEN = 64 * 2**20
-"""Largest array that is rewritten in larger chunks, in bytes: it goes through memory."""
-
 
 class ArrayNode(StoredNode):
     """An array node. Blocks are written at an offset: writing one twice does no harm."""
@@ -36,10 +28,7 @@ class ArrayNode(StoredNode):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._request_bytes = min(4 * CHUNK_BYTES, self._limits.request_size.most)
-        self._chunk_rows = 0
         self._row_bytes = 1
-        self._rewriting: np.ndarray | None = None
-        self._emptied = False
 
     def append(self, step: ExtendArray) -> None:
         """Append the rows of a step that the node does not hold yet."""
@@ -67,7 +56,6 @@ class ArrayNode(StoredNode):
             dims=self.node.dims,
         )
         body = data_source(StructureFamily.array, asdict(structure))
-        self._chunk_rows = len(first)
         if self.create(body, block) is not None and not self._send("PUT", first):
             self.delete()
             self._create(block)
@@ -88,33 +76,6 @@ class ArrayNode(StoredNode):
             return True
         self._request_bytes = part.nbytes // 2
         return False
-
-    # -- before the end of the run --------------------------------------------------------------
-
-    def rechunk(self) -> None:
-        """Rewrite the array if it has many small chunks, each of which takes a request to read.
-
-        The first rows fix the size of the chunks, and they are few if rows came slowly.
-        """
-        if self._rewriting is None:
-            if not self.exists or self.rows <= MANY_CHUNKS * self._chunk_rows:
-                return
-            small = self._chunk_rows * self._row_bytes < SMALL_CHUNK
-            if not small or self.rows * self._row_bytes > MOST_REWRITTEN:
-                return
-            self._rewriting = self.read(0, self.rows)
-            self._emptied = False
-        if not self._emptied:
-            try:
-                self.delete()
-            except RequestRefused as error:
-                if error.uncertain:
-                    raise
-                self._rewriting = None  # without the right to delete, the array stays as it is
-                return
-            self._emptied = True
-        self.append(ExtendArray(self.node, 0, self._rewriting))
-        self._rewriting = None
 
     # -- what the server holds ------------------------------------------------------------------
 
@@ -147,7 +108,6 @@ class ArrayNode(StoredNode):
     def _take_over(self, item: Mapping[str, Any]) -> None:
         structure = structure_of(item)
         rows, first_chunk = structure["shape"][0], structure["chunks"][0][0]
-        self._chunk_rows = first_chunk
         if rows < self.rows:
             raise self.start_over("has lost rows")
         # The node is created with the shape of its first rows, which may not have been written.

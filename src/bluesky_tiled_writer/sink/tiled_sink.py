@@ -40,7 +40,6 @@ from bluesky_tiled_writer.run import (
     Known,
     Node,
     Rebuild,
-    Rechunk,
     RegisterAsset,
     Step,
     UpdateAsset,
@@ -135,9 +134,6 @@ class TiledSink:
                 self._check_held(step)
             case CheckNodes():
                 self._check_nodes(step)
-            case Rechunk():
-                if isinstance(node := self._nodes.get(step.node.path), ArrayNode):
-                    node.rechunk()
             case AmendStop():
                 self._amend_stop(step)
             case CloseNode():

@@ -35,7 +35,6 @@ from bluesky_tiled_writer.run import (
     ExtendRagged,
     Known,
     Rebuild,
-    Rechunk,
     RegisterAsset,
     Step,
     UpdateAsset,
@@ -211,7 +210,7 @@ class MemorySink:
                 self._check_nodes(step)
             case CloseNode():
                 self.server.closed.append(tuple(step.path))
-            case Rechunk() | AmendStop():
+            case AmendStop():
                 pass
 
     # -- containers -----------------------------------------------------------------------------
