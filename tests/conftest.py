@@ -213,6 +213,22 @@ def storage_client(database: str, context_on: ContextOn) -> Container:
     return from_context(context_on(database))
 
 
+@pytest.fixture(scope="module")
+def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+    """A server on SQLite in a process of its own, for the tests of a module, which may kill it."""
+    directory = tmp_path_factory.mktemp("server")
+    with TiledProcess(directory, tmp_path_factory.getbasetemp(), "sqlite") as server:
+        yield server
+
+
+@pytest.fixture
+def process_client(server_process: TiledProcess) -> Iterator[Container]:
+    """A client of that server."""
+    client = from_uri(server_process.uri)
+    yield client
+    client.context.close()
+
+
 @pytest.fixture
 def http_server(tiled_server: LocalServer) -> str:
     """The URI, with key, of a server in this process that is spoken to over HTTP.

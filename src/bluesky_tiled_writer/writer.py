@@ -381,7 +381,8 @@ class TiledWriter(DocumentRouter):
         Parameters
         ----------
         timeout : float, optional
-            Seconds that this takes, at most; by default `timeout` of the writer.
+            Seconds that this takes, at most. By default `timeout` of the writer, and not longer
+            than the server answers, if all runs are in journals.
 
         Returns
         -------

@@ -48,7 +48,8 @@ def store(client: Container, docs: Sequence[Pair], *, send: Send = emit, **optio
 def kill(writer: TiledWriter) -> None:
     """End a writer as the end of its process does: nothing more is sent."""
     manager = writer._manager
-    assert manager._sender.close(PATIENCE)
+    manager._sender.close(PATIENCE)
+    assert not manager._sender.at_work
     for job in manager.jobs:
         job.release()
     manager._closed = True

@@ -28,17 +28,16 @@ from delivery.recoveries import (
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+    """A server on DuckDB, which holds ragged arrays."""
     directory = tmp_path_factory.mktemp("server")
-    with TiledProcess(directory, tmp_path_factory.getbasetemp()) as server:
+    with TiledProcess(directory, tmp_path_factory.getbasetemp(), "duckdb") as server:
         yield server
 
 
 @pytest.fixture
-def client(server: TiledProcess) -> Iterator[Container]:
-    client = from_uri(server.uri)
-    yield client
-    client.context.close()
+def client(process_client: Container) -> Container:
+    return process_client
 
 
 @pytest.fixture

@@ -503,8 +503,25 @@ def test_who_waits_learns_at_once_that_the_server_is_down(server: Server) -> Non
 def test_closing_ends_the_thread_whatever_waits(server: Server) -> None:
     sender = make_sender(server)
     sender.add(ScriptedJob())
-    assert sender.close(5.0)
-    assert sender._thread is None
+    ended: list[bool] = []
+    sender.close(5.0, lambda: ended.append(sender.at_work))
+    assert ended == [False]
+
+
+def test_a_thread_that_outlives_the_wait_for_its_end_does_what_comes_then(server: Server) -> None:
+    sender = make_sender(server)
+    at_a_request, may_go_on, ended = (threading.Event() for _ in range(3))
+
+    def take_long() -> None:
+        at_a_request.set()
+        may_go_on.wait(5.0)
+
+    sender.call_later(0.0, take_long)
+    assert at_a_request.wait(5.0)
+    sender.close(0.01, ended.set)
+    assert not ended.is_set()
+    may_go_on.set()
+    assert ended.wait(5.0)
 
 
 def test_functions_go_together_and_their_error_comes_when_all_have_ended(server: Server) -> None:

@@ -240,6 +240,36 @@ def test_close_returns_in_time_and_nobody_waits_for_a_closed_writer(
     assert len(list(journals.iterdir())) == 1
 
 
+def test_close_does_not_wait_for_a_server_that_is_down(
+    make_writer: MakeWriter, journals: Path, line: Line
+) -> None:
+    run = scalar_run()
+    with line.cut():
+        writer = make_writer(timeout=PATIENCE)
+        emit(run.docs[:4], writer)
+        start = time.monotonic()
+        assert not writer.close()
+        assert time.monotonic() - start < PATIENCE / 2
+    assert len(list(journals.iterdir())) == 1
+
+
+@pytest.mark.parametrize("how", ["a timeout", "no journal"])
+def test_close_waits_for_a_server_that_is_down_if_asked_or_if_the_run_is_nowhere_else(
+    tiled_client: Container, make_writer: MakeWriter, line: Line, how: str
+) -> None:
+    run = scalar_run()
+    options = {"timeout": PATIENCE} | ({"journal_directory": None} if how == "no journal" else {})
+    writer = make_writer(**options)
+    with line.cut():
+        emit(run.docs[:4], writer)
+        wait_until(lambda: writer.status.state == "degraded")
+        back = threading.Timer(0.5, lambda: setattr(line, "is_cut", False))
+        back.start()
+        assert writer.close(timeout=PATIENCE if how == "a timeout" else None)
+        back.join()
+    assert column(tiled_client, run.uid) == [0, 1]
+
+
 def test_the_end_of_a_with_statement_closes(
     tiled_client: Container, make_writer: MakeWriter
 ) -> None:

@@ -101,6 +101,23 @@ def test_a_server_that_accepts_and_says_nothing_is_no_obstacle(
     assert_stored(server, run)
 
 
+def test_the_end_of_a_with_statement_does_not_wait_for_a_server_that_says_nothing(
+    server: TiledProcess, tmp_path: Path
+) -> None:
+    port = int(server.url.rpartition(":")[2])
+    run = scan()
+    with closing(socket.create_server(("127.0.0.1", port))):
+        with TiledWriter.from_uri(server.uri, journal_directory=tmp_path / "journals") as writer:
+            emit(run.docs, writer)
+            began = time.monotonic()
+        assert time.monotonic() - began < SOON
+    server.start()
+    with TiledWriter.from_uri(server.uri, journal_directory=tmp_path / "journals") as second:
+        second.recover(timeout=PATIENCE)
+        second.client.context.close()
+    assert_stored(server, run)
+
+
 def test_a_container_may_be_made_later(server: TiledProcess, tmp_path: Path) -> None:
     uri = f"{server.url}/api/v1/metadata/visit%20A/today?api_key={KEY}"
     writer = TiledWriter.from_uri(uri, journal_directory=tmp_path / "journals")

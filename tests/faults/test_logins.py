@@ -57,20 +57,6 @@ def tokens() -> Iterator[TokenServer]:
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
-    directory = tmp_path_factory.mktemp("server")
-    with TiledProcess(directory, tmp_path_factory.getbasetemp(), "sqlite") as server:
-        yield server
-
-
-@pytest.fixture
-def reader(server: TiledProcess) -> Iterator[Container]:
-    client = from_uri(server.uri)
-    yield client
-    client.context.close()
-
-
 TROUBLES = ["down", "503", "401", "wrong token"]
 
 
@@ -78,8 +64,8 @@ TROUBLES = ["down", "503", "401", "wrong token"]
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("auth", [TokenAuth, OwnTokenAuth])
 def test_a_token_server_in_trouble_holds_up_nobody(
-    server: TiledProcess,
-    reader: Container,
+    server_process: TiledProcess,
+    process_client: Container,
     tokens: TokenServer,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -87,12 +73,12 @@ def test_a_token_server_in_trouble_holds_up_nobody(
     trouble: str,
     seconds: float,
 ) -> None:
-    uri = f"{server.url}/api/v1"
+    uri = f"{server_process.url}/api/v1"
     options: dict[str, Any] = {"journal_directory": tmp_path / "journals", "flush_interval": 0.1}
     with TiledWriter.from_uri(uri, auth=auth(tokens), **options) as writer:
         before, during = scan(), scan()
         emit(before.docs, writer)
-        assert_stored(reader, before)
+        assert_stored(process_client, before)
         caplog.clear()
 
         match trouble:
@@ -107,7 +93,7 @@ def test_a_token_server_in_trouble_holds_up_nobody(
         assert writer.status.set_aside == {}
         assert not writer.flush(timeout=seconds)
         time.sleep(seconds)
-        assert during.uid not in reader
+        assert during.uid not in process_client
 
         match trouble:
             case "down":
@@ -117,7 +103,7 @@ def test_a_token_server_in_trouble_holds_up_nobody(
             case _:
                 tokens.status = 200
         assert writer.wait_for(during.uid, timeout=70.0 + PATIENCE)
-        assert_stored(reader, during)
+        assert_stored(process_client, during)
         assert writer.status.state == "idle"
         writer.client.context.close()
     texts = messages_of(caplog)

@@ -18,7 +18,7 @@ from . import LONG
 from .caller import Caller
 from .cases import FAULTS, REQUESTS, SETTLED
 from .conftest import PATIENCE
-from .proxy import Proxy
+from .proxy import Proxy, Rule
 from .runs import FaultRun, assert_exactly_once
 from .tiled_process import uri_of
 
@@ -50,11 +50,16 @@ def test_tasks_whose_requests_go_wrong_lose_and_repeat_no_row(
         rule = proxy.inject(FAULTS[fault], **in_visit(name, request))
         runs.append(run := FaultRun(frames))
         take(proxy, name, run, journals)
-        assert rule.met == 1, request
+        wait_until_met(rule, request)
 
     wait_until(lambda: not list(journals.iterdir()), lambda: "not all runs are stored")
     for run in runs:
         assert_exactly_once(visit, run.uid, run.docs)
+
+
+def wait_until_met(rule: Rule, request: str) -> None:
+    """Nodes are closed after the stop document is stored, for which alone the caller waits."""
+    wait_until(lambda: rule.met == 1, f"no request to {request}")
 
 
 def take(proxy: Proxy, visit: str, run: FaultRun, journals: Path) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pytest
-from faults.tiled_process import TiledProcess
-from tiled.client import from_uri
 from tiled.client.container import Container
 from tree import read_arrow
 
@@ -41,18 +38,9 @@ ENOUGH = 30.0
 """s: for anything that has to happen."""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
-    directory = tmp_path_factory.mktemp("server")
-    with TiledProcess(directory, directory, "sqlite") as process:
-        yield process
-
-
 @pytest.fixture
-def client(server: TiledProcess) -> Iterator[Container]:
-    client = from_uri(server.uri)
-    yield client
-    client.context.close()
+def client(process_client: Container) -> Container:
+    return process_client
 
 
 @pytest.fixture(autouse=True)

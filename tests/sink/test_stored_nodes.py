@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from faults.tiled_process import TiledProcess
-from tiled.client import from_uri
 from tiled.client.container import Container
 from tree import read_arrow
 
@@ -37,24 +35,10 @@ from bluesky_tiled_writer.schema import RaggedRows
 from bluesky_tiled_writer.sink import Connection, TiledSink
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
-    directory = tmp_path_factory.mktemp("server")
-    with TiledProcess(directory, directory, "sqlite") as process:
-        yield process
-
-
 @pytest.fixture
-def http_client(server: TiledProcess) -> Iterator[Container]:
-    client = from_uri(server.uri)
-    yield client
-    client.context.close()
-
-
-@pytest.fixture
-def stream(http_client: Container) -> tuple[TiledSink, str]:
+def stream(process_client: Container) -> tuple[TiledSink, str]:
     """A sink that has created a run and its stream, and the uid of the run."""
-    return new_sink(http_client, uid := str(uuid.uuid4())), uid
+    return new_sink(process_client, uid := str(uuid.uuid4())), uid
 
 
 def new_sink(client: Container, uid: str) -> TiledSink:
@@ -81,14 +65,14 @@ def order(client: Container, uid: str) -> list[str]:
 
 
 def test_rows_of_other_columns_replace_those_of_a_plan_that_was_given_up(
-    http_client: Container, stream: tuple[TiledSink, str]
+    process_client: Container, stream: tuple[TiledSink, str]
 ) -> None:
     sink, uid = stream
     sink.execute(rows(uid, 0, 1.0, 2.0))
     step = rows(uid, 0, 1.0, 2.0)
     wider = step.table.append_column("a", pa.array(["[1]", "[]"]))
     sink.execute(AppendRows(step.node, 0, wider))
-    assert column(http_client, uid, "a") == ["[1]", "[]"]
+    assert column(process_client, uid, "a") == ["[1]", "[]"]
 
 
 def test_rows_of_other_columns_do_not_follow(stream: tuple[TiledSink, str]) -> None:
@@ -100,13 +84,13 @@ def test_rows_of_other_columns_do_not_follow(stream: tuple[TiledSink, str]) -> N
 
 
 def test_blocks_of_another_shape_replace_those_of_a_plan_that_was_given_up(
-    http_client: Container, stream: tuple[TiledSink, str]
+    process_client: Container, stream: tuple[TiledSink, str]
 ) -> None:
     sink, uid = stream
     node = Node(uid, "primary", "a")
     sink.execute(ExtendArray(node, 0, np.zeros((2, 3))))
     sink.execute(ExtendArray(node, 0, np.ones((2, 4))))
-    np.testing.assert_array_equal(http_client[uid]["primary"]["a"].read(), np.ones((2, 4)))
+    np.testing.assert_array_equal(process_client[uid]["primary"]["a"].read(), np.ones((2, 4)))
 
 
 @pytest.mark.parametrize(
@@ -136,52 +120,52 @@ def test_nodes_are_as_their_stream_has_them(stream: tuple[TiledSink, str]) -> No
 
 
 def test_a_node_without_a_form_is_deleted(
-    http_client: Container, server: TiledProcess, tmp_path: Path
+    process_client: Container, server_process: TiledProcess, tmp_path: Path
 ) -> None:
     uid = str(uuid.uuid4())
-    new_sink(http_client, uid).execute(rows(uid, 0, 9.0))
-    with closing(sqlite3.connect(server.catalog_file)) as catalog:
+    new_sink(process_client, uid).execute(rows(uid, 0, 9.0))
+    with closing(sqlite3.connect(server_process.catalog_file)) as catalog:
         catalog.execute("PRAGMA foreign_keys = ON")
         catalog.execute(
             "DELETE FROM data_sources WHERE node_id ="
             " (SELECT id FROM nodes WHERE key = 'internal' ORDER BY id DESC LIMIT 1)"
         )
         catalog.commit()
-    sink = new_sink(http_client, uid)
+    sink = new_sink(process_client, uid)
     sink.execute(rows(uid, 0, 1.0, 2.0))
-    assert column(http_client, uid) == [1.0, 2.0]
+    assert column(process_client, uid) == [1.0, 2.0]
 
 
 def test_the_order_is_changed_before_rows_come_that_need_it(
-    http_client: Container, stream: tuple[TiledSink, str]
+    process_client: Container, stream: tuple[TiledSink, str]
 ) -> None:
     sink, uid = stream
     sink.execute(rows(uid, 0, 1.0))
-    assert order(http_client, uid) == ["seq_num"]
+    assert order(process_client, uid) == ["seq_num"]
     sink.execute(rows(uid, 1, 2.0, order=("time", "seq_num")))
-    assert order(http_client, uid) == ["time", "seq_num"]
-    assert column(http_client, uid) == [1.0, 2.0]
+    assert order(process_client, uid) == ["time", "seq_num"]
+    assert column(process_client, uid) == [1.0, 2.0]
 
 
 def test_the_order_stays_when_the_first_rows_come_again(
-    http_client: Container, stream: tuple[TiledSink, str]
+    process_client: Container, stream: tuple[TiledSink, str]
 ) -> None:
     sink, uid = stream
     for step in (rows(uid, 0, 1.0), rows(uid, 1, 2.0, order=("time",))):
         sink.execute(step)
-    again = new_sink(http_client, uid)
+    again = new_sink(process_client, uid)
     again.execute(rows(uid, 0, 1.0))
-    assert order(http_client, uid) == ["time"]
+    assert order(process_client, uid) == ["time"]
     again.execute(rows(uid, 1, 2.0, 3.0, order=("time",)))
-    assert column(http_client, uid) == [1.0, 2.0, 3.0]
+    assert column(process_client, uid) == [1.0, 2.0, 3.0]
 
 
-def test_discarded_nodes_are_gone(http_client: Container, stream: tuple[TiledSink, str]) -> None:
+def test_discarded_nodes_are_gone(process_client: Container, stream: tuple[TiledSink, str]) -> None:
     sink, uid = stream
     step = rows(uid, 0, 1.0)
     sink.execute(step)
     sink.execute(Discard([step.node]))
-    assert "internal" not in http_client[uid]["primary"]
+    assert "internal" not in process_client[uid]["primary"]
 
 
 # -- what a database cannot hold ------------------------------------------------------------------

@@ -19,7 +19,6 @@ from documents import emit, scalar_run
 from faults.proxy import Proxy
 from faults.tiled_process import TiledProcess, uri_of
 from ophyd.sim import det, motor
-from tiled.client import from_uri
 from tiled.client.container import Container
 from tree import columns_of
 
@@ -31,18 +30,9 @@ LOGGER = "bluesky.callbacks.buffer"
 Wrap = Callable[..., tuple[TiledWriter, BufferingWrapper]]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
-    base = tmp_path_factory.getbasetemp()
-    with TiledProcess(tmp_path_factory.mktemp("server"), base, "sqlite") as server:
-        yield server
-
-
 @pytest.fixture
-def client(server: TiledProcess) -> Iterator[Container]:
-    client = from_uri(server.uri)
-    yield client
-    client.context.close()
+def client(process_client: Container) -> Container:
+    return process_client
 
 
 @pytest.fixture
@@ -81,17 +71,17 @@ def test_all_runs_are_stored_when_the_wrapper_is_shut_down(
 
 
 def test_runs_that_are_measured_while_tiled_is_down_are_stored_when_it_is_back(
-    RE: RunEngine, server: TiledProcess, client: Container, wrap: Wrap, journals: Path
+    RE: RunEngine, server_process: TiledProcess, client: Container, wrap: Wrap, journals: Path
 ) -> None:
     writer, wrapper = wrap()
     RE.subscribe(wrapper)
-    server.kill()
+    server_process.kill()
     try:
         (uid,) = RE(count([det], 3))
         wrapper.shutdown()  # it does not wait for Tiled, either
         assert len(list(journals.iterdir())) == 1
     finally:
-        server.start()
+        server_process.start()
     assert writer.wait_for(uid, timeout=60.0)
     assert_is_stored(client, uid, 3)
 
@@ -112,17 +102,17 @@ def test_a_document_that_cannot_be_stored_is_told_in_the_log_of_the_wrapper(
 
 
 def test_without_a_journal_nobody_but_that_log_is_told_of_what_is_lost(
-    server: TiledProcess, client: Container, wrap: Wrap, caplog: pytest.LogCaptureFixture
+    server_process: TiledProcess, client: Container, wrap: Wrap, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The caller would be told by an exception, but the wrapper does not pass it on."""
     _, wrapper = wrap(journal_directory=None, timeout=1.0)
     run = scalar_run()
-    server.kill()
+    server_process.kill()
     try:
         emit(run.docs, wrapper)
         wrapper.shutdown()
     finally:
-        server.start()
+        server_process.start()
     errors = [r for r in caplog.records if r.name == LOGGER and r.exc_info]
     assert any("[ServerUnreachable]" in record.getMessage() for record in errors)
     assert run.uid not in client
@@ -170,10 +160,10 @@ for num in range(1, 9):
 
 
 def test_a_process_that_ends_stores_what_is_in_the_queue(
-    server: TiledProcess, client: Container, tmp_path: Path
+    server_process: TiledProcess, client: Container, tmp_path: Path
 ) -> None:
     """Its end waits for the wrapper first, and then for the writer."""
-    with Proxy(server.url, delay=0.1) as proxy:
+    with Proxy(server_process.url, delay=0.1) as proxy:
         done = subprocess.run(
             [sys.executable, "-c", SESSION, uri_of(proxy.url)],
             env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},

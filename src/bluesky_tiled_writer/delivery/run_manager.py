@@ -230,19 +230,27 @@ class RunManager:
         """See `TiledWriter.close`."""
         if not self._sender.of_this_process:
             return False
-        deadline = time.monotonic() + (self._settings.timeout if timeout is None else timeout)
-        done = self.flush(max(0.0, deadline - time.monotonic()))
+        asked, timeout = timeout is not None, self._settings.timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
+        jobs = list(self.jobs)
+        at_risk = any(job.copies.only_caller_knows for job in jobs if not job.finished)
+        outlast = asked or at_risk
+        done = wait_delivered(jobs, self._sender, timeout, outlast_outage=outlast)
         self._closed = True
-        if self._sender.close(max(0.5, deadline - time.monotonic())):
-            for job in self.jobs:
-                if not job.life.stored:
-                    job.back_up(self._sender.last_error)
-                if job.life.orphan and job.life.error is None and job.copies.journal is not None:
-                    process.forget_try(job.copies.journal.path)  # others may go on with it
-                job.release()
-            self._sender.access.rest()
+        left = deadline - time.monotonic() if done or outlast else 0.0
+        self._sender.close(max(0.5, left), self._release_all)  # it may be at a request
         process.unregister(self)
         return done
+
+    def _release_all(self) -> None:
+        """Leave what is not stored to others, when the sender has ended."""
+        for job in self.jobs:
+            if not job.life.stored:
+                job.back_up(self._sender.last_error)
+            if job.life.orphan and job.life.error is None and job.copies.journal is not None:
+                process.forget_try(job.copies.journal.path)  # others may go on with it
+            job.release()
+        self._sender.access.rest()
 
     def drop(self) -> None:
         """See to what is left when the writer is gone."""

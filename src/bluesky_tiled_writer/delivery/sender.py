@@ -103,7 +103,8 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._workers = Workers(connections)
         self.run_concurrently = self._workers.run
-        self._woken = self._closing = self._rests = False
+        self._woken = self._closing = False
+        self._at_end: Callable[[], object] = lambda: None  # called in the thread
         self._pid = os.getpid()
 
     # -- for other threads ----------------------------------------------------------------------
@@ -198,24 +199,29 @@ class Sender:
         """True if nothing will ever change again."""
         return self._closing and self._thread is None
 
-    def close(self, timeout: float) -> bool:
-        """End the thread, after what it is at; return False if that takes longer than `timeout`."""
+    def close(self, timeout: float, then: Callable[[], object] = lambda: None) -> None:
+        """End the thread, after what it is at; return after `timeout` seconds at most.
+
+        The function is called when the thread has ended: now, or by the thread itself.
+        """
         with self._condition:
             self._closing = True
             self._condition.notify_all()
             thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            return True
-        thread.join(max(0.0, timeout))
-        return not thread.is_alive()
+        self._when_done(then)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(0.0, timeout))
 
     def rest_when_done(self) -> None:
         """Close what is connected to the server as soon as there is nothing to do."""
+        self._when_done(self.access.rest)
+
+    def _when_done(self, function: Callable[[], object]) -> None:
         with self._condition:
-            self._rests = True
             if self._thread is not None:
+                self._at_end = function
                 return
-        self.access.rest()
+        function()
 
     def finish(self) -> None:
         """Send what waits, as far as that can be done in time, because the interpreter ends."""
@@ -239,14 +245,14 @@ class Sender:
             with self._condition:
                 if self._closing or not (self._entries or self._calls):
                     end_workers, self._thread = self._workers.release(), None
+                    at_end, self._at_end = self._at_end, lambda: None
                     self._condition.notify_all()
                     break
                 if not self._woken:
                     self._condition.wait(delay)
                 self._woken = False
         end_workers()
-        if self._rests:
-            self.access.rest()
+        at_end()
 
     def turn(self) -> float | None:
         """Do what is due.

@@ -98,11 +98,14 @@ def wait_for_room(job: RunJob, pipeline: Pipeline, sender: Wakes, settings: Sett
         raise job.life.error
 
 
-def wait_delivered(jobs: Sequence[RunJob], sender: Sender, timeout: float) -> bool:
+def wait_delivered(
+    jobs: Sequence[RunJob], sender: Sender, timeout: float, *, outlast_outage: bool = True
+) -> bool:
     """Wait until Tiled has what came so far; return whether it has.
 
     Runs that were set aside do not count. Those that wait for their stop document, or for a login,
-    are not waited for, and make the answer False.
+    are not waited for, and make the answer False. So it is with all runs while a server is down,
+    unless the wait shall `outlast_outage`.
     """
     targets = [(job, job.taken) for job in jobs]
     for job in jobs:
@@ -117,7 +120,8 @@ def wait_delivered(jobs: Sequence[RunJob], sender: Sender, timeout: float) -> bo
     def is_left_waiting(job: RunJob) -> bool:
         return job.life.state is RunState.PAUSED or lacks_permission(job, sender)
 
-    sender.wait(
+    wait = sender.wait if outlast_outage else sender.wait_for_server
+    wait(
         lambda: all(is_left_waiting(job) or is_delivered(job, target) for job, target in targets),
         timeout,
     )
