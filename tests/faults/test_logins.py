@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import multi_user
 import pytest
 from delivery.helpers import PATIENCE, messages_of, wait_until
 from documents import RunBuilder, emit
+from multi_user import ADMIN, log_in, logged_in
 from tiled.client import from_uri
 from tiled.client.container import Container
-from tiled.client.context import password_grant
 from tree import read_arrow, stream_of
 
 from bluesky_tiled_writer import TiledWriter
@@ -114,23 +115,11 @@ def test_a_token_server_in_trouble_holds_up_nobody(
 
 # -- Tiled's own tokens ---------------------------------------------------------------------------
 
-PASSWORD = {"alice": "wonder", "bob": "builder"}
-AUTHENTICATION = {
-    "providers": [
-        {
-            "provider": "toy",
-            "authenticator": "tiled.authenticators:DictionaryAuthenticator",
-            "args": {"users_to_passwords": PASSWORD},
-        }
-    ],
-    "secret_keys": ["secret"],
-    "tiled_admins": [{"provider": "toy", "id": "alice"}],
-    "access_token_max_age": 2,
-}
+AUTHENTICATION = {**multi_user.AUTHENTICATION, "access_token_max_age": 2}
 
 
 @pytest.fixture(scope="module")
-def multi_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+def users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
     """A server with access tokens of two seconds' lifetime."""
     directory = tmp_path_factory.mktemp("multi-user")
     readable = tmp_path_factory.getbasetemp()
@@ -143,45 +132,27 @@ def token_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TILED_CACHE_DIR", str(tmp_path / "cache"))
 
 
-def log_in(client: Any, *, remember_me: bool = False) -> None:
-    """Do what ``client.login()`` does after its prompt.
-
-    Tokens that are not remembered cannot be refreshed.
-    """
-    context = client.context
-    (provider,) = context.server_info.authentication.providers
-    endpoint = provider.links["auth_endpoint"]
-    tokens = password_grant(context.http_client, endpoint, "toy", "alice", PASSWORD["alice"])
-    context.configure_auth(tokens, remember_me=remember_me)
-
-
 @pytest.fixture
-def key(multi_user: TiledProcess) -> Iterator[tuple[str, Any]]:
+def key(users: TiledProcess) -> Iterator[tuple[str, Any]]:
     """An API key that can be revoked, and the context that can do so."""
-    from tiled.client.context import Context
-
-    with Context(f"{multi_user.url}/api/v1/") as context:
-        (provider,) = context.server_info.authentication.providers
-        endpoint = provider.links["auth_endpoint"]
-        tokens = password_grant(context.http_client, endpoint, "toy", "alice", PASSWORD["alice"])
-        context.configure_auth(tokens, remember_me=False)
+    with logged_in(users.url, ADMIN) as context:
         yield context.create_api_key()["secret"], context
 
 
 @pytest.fixture
-def alice(multi_user: TiledProcess, key: tuple[str, Any]) -> Iterator[Any]:
+def alice(users: TiledProcess, key: tuple[str, Any]) -> Iterator[Any]:
     """A client that looks at what is there, with a key that works."""
-    client = from_uri(multi_user.url, api_key=key[0])
+    client = from_uri(users.url, api_key=key[0])
     yield client
     client.context.close()
 
 
 def test_tokens_are_refreshed_while_a_run_lasts(
-    multi_user: TiledProcess, alice: Any, tmp_path: Path
+    users: TiledProcess, alice: Any, tmp_path: Path
 ) -> None:
-    client = from_uri(multi_user.url, api_key=alice.context.api_key)
+    client = from_uri(users.url, api_key=alice.context.api_key)
     client.context.api_key = None
-    log_in(client, remember_me=True)
+    log_in(client.context, remember_me=True)
     run = scan()
     with TiledWriter(client, journal_directory=tmp_path / "j", flush_interval=0.1) as writer:
         for pair in run.docs:
@@ -194,15 +165,15 @@ def test_tokens_are_refreshed_while_a_run_lasts(
 
 @pytest.mark.parametrize("again", ["on the same context", "with a new client and writer"])
 def test_a_login_that_has_expired_waits_for_another_one(
-    multi_user: TiledProcess,
+    users: TiledProcess,
     alice: Any,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     again: str,
 ) -> None:
-    client = from_uri(multi_user.url, api_key=alice.context.api_key)
+    client = from_uri(users.url, api_key=alice.context.api_key)
     client.context.api_key = None
-    log_in(client)
+    log_in(client.context)
     options: dict[str, Any] = {"journal_directory": tmp_path / "j", "flush_interval": 0.1}
     with TiledWriter(client, **options) as writer:
         run = scan()
@@ -216,10 +187,10 @@ def test_a_login_that_has_expired_waits_for_another_one(
         assert not writer.status.server_down
         assert "CannotRefreshAuthentication" in str(writer.status.last_error)
         if again == "on the same context":
-            log_in(client)
+            log_in(client.context)
             assert writer.wait_for(run.uid, timeout=PATIENCE)
         else:
-            other = from_uri(multi_user.url, api_key=alice.context.api_key)
+            other = from_uri(users.url, api_key=alice.context.api_key)
             with TiledWriter(other, **options):
                 assert writer.wait_for(run.uid, timeout=PATIENCE)
             other.context.close()
@@ -229,10 +200,10 @@ def test_a_login_that_has_expired_waits_for_another_one(
 
 
 def test_a_key_that_was_revoked_may_be_replaced_on_the_client(
-    multi_user: TiledProcess, key: tuple[str, Any], tmp_path: Path
+    users: TiledProcess, key: tuple[str, Any], tmp_path: Path
 ) -> None:
     first, _ = key
-    client = from_uri(multi_user.url, api_key=first)
+    client = from_uri(users.url, api_key=first)
     second = client.context.create_api_key()["secret"]
     with TiledWriter(client, journal_directory=tmp_path / "j", flush_interval=0.1) as writer:
         run = scan()
@@ -258,10 +229,10 @@ def _rest(run: RunBuilder) -> RunBuilder:
 
 
 def test_a_key_without_the_scopes_is_a_login_that_waits(
-    multi_user: TiledProcess, alice: Any, tmp_path: Path
+    users: TiledProcess, alice: Any, tmp_path: Path
 ) -> None:
     weak = alice.context.create_api_key(scopes=["read:metadata", "read:data"])["secret"]
-    client = from_uri(multi_user.url, api_key=weak)
+    client = from_uri(users.url, api_key=weak)
     with TiledWriter(client, journal_directory=tmp_path / "j", flush_interval=0.1) as writer:
         run = scan()
         emit_quickly(run, writer)
@@ -274,8 +245,8 @@ def test_a_key_without_the_scopes_is_a_login_that_waits(
     client.context.close()
 
 
-def test_without_a_journal_the_caller_is_told_why(multi_user: TiledProcess, alice: Any) -> None:
-    client = from_uri(multi_user.url, api_key=alice.context.api_key)
+def test_without_a_journal_the_caller_is_told_why(users: TiledProcess, alice: Any) -> None:
+    client = from_uri(users.url, api_key=alice.context.api_key)
     writer = TiledWriter(client, journal_directory=None)
     client.context.api_key = "00000000deadbeef"
     run = scan()
@@ -290,9 +261,9 @@ def test_without_a_journal_the_caller_is_told_why(multi_user: TiledProcess, alic
     client.context.close()
 
 
-def test_a_login_that_nobody_can_give_here_waits(multi_user: TiledProcess, tmp_path: Path) -> None:
+def test_a_login_that_nobody_can_give_here_waits(users: TiledProcess, tmp_path: Path) -> None:
     """There is no terminal to ask for a password, and no key."""
-    with TiledWriter.from_uri(multi_user.url, journal_directory=tmp_path / "j") as writer:
+    with TiledWriter.from_uri(users.url, journal_directory=tmp_path / "j") as writer:
         run = scan()
         emit_quickly(run, writer)
         wait_until(lambda: writer.status.state == "login")

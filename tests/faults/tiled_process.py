@@ -32,6 +32,10 @@ def serve(config: Path, catalog: str, port: int, log: Path) -> None:
     uvicorn.run(build_app_from_config(parse_configs(config)), host="127.0.0.1", port=port)
 
 
+ROOT_TAG = "everybody"
+"""The access tag of the catalog itself, if access is controlled."""
+
+
 class TiledProcess:
     """A Tiled server in a process of its own; catalog, tables and arrays are in a directory.
 
@@ -47,6 +51,8 @@ class TiledProcess:
         Where it is, if not in the directory.
     authentication : mapping, optional
         That part of the configuration; by default there is one API key.
+    access_control : mapping, optional
+        That part; the catalog has the tag `ROOT_TAG` then.
     streaming : bool
         Have a streaming cache, which live subscribers need.
 
@@ -68,6 +74,7 @@ class TiledProcess:
         sql_uri: str = "",
         authentication: Mapping[str, Any] | None = None,
         *,
+        access_control: Mapping[str, Any] | None = None,
         streaming: bool = True,
     ) -> None:
         self._url = f"http://127.0.0.1:{free_port()}"
@@ -87,6 +94,9 @@ class TiledProcess:
             config["authentication"] = dict(authentication)
             users = f"sqlite:///{directory / 'users.db'}"
             config["database"] = {"uri": users, "init_if_not_exists": True}
+        if access_control is not None:
+            config["access_control"] = dict(access_control)
+            config["trees"][0]["args"]["top_level_access_tags"] = [ROOT_TAG]
         self._config = directory / "config.yml"
         self._config.write_text(json.dumps(config))  # which is YAML, too
         self._process: BaseProcess | None = None

@@ -237,7 +237,7 @@ class StoredNode:
             "id": self.path[-1],
             "metadata": self.node.metadata,
             "specs": [],
-            "access_tags": self.node.access_tags,
+            **self._requests.access(self.node.access_tags),
             **body,
         }
         endpoint = "register" if body["data_sources"][0]["assets"] else "metadata"

@@ -11,10 +11,14 @@ import httpx
 from tiled.client.utils import MSGPACK_MIME_TYPE, handle_error
 from tiled.utils import safe_json_dump
 
-from bluesky_tiled_writer.errors import RequestRefused, mapped_errors
+from bluesky_tiled_writer.errors import LoginRefused, RequestRefused, mapped_errors
 
 from .address import Address, NodePath
 from .connection import Connection
+
+BELOW_RUN = 2
+"""Length of a path within a run. A login that may make the run works: if Tiled answers 401 there,
+because it lacks a scope, that is about this run, as a 403 is."""
 
 
 class Requests:
@@ -75,14 +79,21 @@ class Requests:
             sent["Content-Type"] = "application/json"
             content = safe_json_dump(json_body)
         what = f"{method} {endpoint} of {'/'.join(about or path)}"
-        with (
-            self.connection.unanswered_request(),
-            mapped_errors(what, "" if self.connection.in_process else server),
-        ):
-            response: httpx.Response = context.http_client.request(
-                method, url, content=content, headers=sent, params=params
-            )
-            handle_error(response)
+        try:
+            with (
+                self.connection.unanswered_request(),
+                mapped_errors(what, "" if self.connection.in_process else server),
+            ):
+                response: httpx.Response = context.http_client.request(
+                    method, url, content=content, headers=sent, params=params
+                )
+                handle_error(response)
+        except LoginRefused as error:
+            if not error.lacks_scope or len(about or path) < BELOW_RUN:
+                raise
+            raise RequestRefused(
+                error.args[0], hint=error.hint, status=httpx.codes.FORBIDDEN
+            ) from error
         return response
 
     def patch_metadata(self, path: NodePath, patch: Sequence[Mapping[str, Any]]) -> None:
@@ -122,9 +133,24 @@ class Requests:
             for item in self.children((run, stream["id"])):
                 yield stream["id"], item
 
+    # -- what depends on the version of the server ----------------------------------------------
+
     @property
     def sorts_rows(self) -> bool:
         """True if the server can sort the rows of a table, which Tiled can from 0.2.11 on."""
+        return self._is_from(0, 2, 11)
+
+    def access(self, tags: Sequence[str] | None) -> dict[str, Any]:
+        """Return what gives a new node its access tags, under the name that the server knows.
+
+        Servers before 0.2.19 call it `access_blob`, and ignore `access_tags` in silence.
+        """
+        if self._is_from(0, 2, 19):
+            return {"access_tags": tags}
+        return {"access_blob": {} if tags is None else {"tags": tags}}
+
+    def _is_from(self, *version: int) -> bool:
+        """Return True if the server has this version of Tiled, or a later or unknown one."""
         context = self.connection.context_for(self.address)
-        version = re.match(r"(\d+)\.(\d+)\.(\d+)", context.server_info.library_version)
-        return version is None or tuple(map(int, version.groups())) >= (0, 2, 11)
+        found = re.match(r"(\d+)\.(\d+)\.(\d+)", context.server_info.library_version)
+        return found is None or tuple(map(int, found.groups())) >= version

@@ -247,7 +247,7 @@ class TiledSink:
             "metadata": {**step.metadata, **(more or {})},
             "specs": [{"name": name, "version": version} for name, version in step.specs],
             "data_sources": [],
-            "access_tags": step.access_tags,
+            **self._requests.access(step.access_tags),
         }
         self._requests.send("POST", "metadata", path[:-1], json_body=body, about=path)
 
