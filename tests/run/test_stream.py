@@ -154,12 +154,12 @@ def test_a_plan_knows_which_nodes_of_a_failed_one_it_does_not_have_in_that_form(
     stream = new_stream(X, IMAGE)
     rows = batch(0, x=[1.0], image=[[1.0, 2.0]])
     failed = stream.plan(rows)
-    assert stream.left_behind(failed.forms, stream.plan(rows)) == []
+    assert stream.left_behind(failed, stream.plan(rows)) == []
     ragged = stream.plan(batch(0, x=[1.0], image=[[1.0, 2.0, 3.0]]))
-    assert [node.name for node in stream.left_behind(failed.forms, ragged)] == ["image"]
+    assert [node.name for node in stream.left_behind(failed, ragged)] == ["image"]
     stream.commit(ragged)
     widened = stream.plan(batch(1, x=["text"], image=[[1.0, 2.0]]))
-    assert stream.left_behind(failed.forms, widened) == []  # a rebuild is for those
+    assert stream.left_behind(failed, widened) == []  # a rebuild is for those
 
 
 def test_only_the_first_rows_of_a_node_carry_its_metadata() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
-from bluesky_tiled_writer.errors import StorageUnsupported
+from bluesky_tiled_writer.errors import DeletionRefused, StorageUnsupported
 from bluesky_tiled_writer.journal import DocumentCopies
 from bluesky_tiled_writer.run import (
     AppendRows,
@@ -25,7 +25,6 @@ from bluesky_tiled_writer.run import (
     ExtendRagged,
     ExternalKey,
     FinishRun,
-    Forms,
     Plan,
     RegisterDatum,
     Sink,
@@ -100,7 +99,7 @@ class TaskExecutor:
         self._run_concurrently = run_concurrently
         self._copies = copies or DocumentCopies("")
         self._lock = threading.Lock()  # guards the progress, which several streams make
-        self._attempted: dict[str, Forms] = {}  # by stream: nodes that a failed plan may have made
+        self._attempted: dict[str, Plan] = {}  # by stream: it failed, and may have made nodes
         self._closed_nodes: set[tuple[str, ...]] = set()
 
     def deliver(self, rows: bool = True) -> None:
@@ -157,14 +156,20 @@ class TaskExecutor:
         stream = task.stream
         while True:
             plan = stream.plan(task.batch, last=last)
-            self._discard_leftovers(stream, plan)
             try:
+                self._discard_leftovers(stream, plan)
                 if plan.rebuild is not None:
                     self._sink.execute(plan.rebuild)
                     if not stream.commit_rebuild(plan):
                         continue
                 for lanes in lanes_of(plan.steps):
                     self._run_concurrently([partial(self._execute_steps, lane) for lane in lanes])
+            except DeletionRefused as error:
+                if not stream.keep(self._attempted.get(stream.name), error.nodes):
+                    raise
+                with self._lock:
+                    self.progress.detours += 1
+                continue
             except StorageUnsupported:
                 # The server limits have learned of it: the next plan avoids it.
                 with self._lock:
@@ -181,9 +186,10 @@ class TaskExecutor:
 
         Limits may have been learned since, by this stream or by another one.
         """
-        if nodes := stream.left_behind(self._attempted.get(stream.name, {}), plan):
+        attempted = self._attempted.get(stream.name)
+        if attempted is not None and (nodes := stream.left_behind(attempted, plan)):
             self._sink.execute(Discard(nodes))
-        self._attempted[stream.name] = plan.forms
+        self._attempted[stream.name] = plan
 
     def _execute_steps(self, steps: Sequence[Step]) -> None:
         for step in steps:

@@ -24,6 +24,7 @@
            `-- RequestRefused       the server answered, and refused
                  |-- LoginRefused         the login does not work, or could not be tried
                  `-- StorageUnsupported   the server cannot store this type or value
+                       `-- DeletionRefused    the login may not delete what is to be written anew
 
 Each message names the document, key or node, and at its end the section of the troubleshooting
 page; `hint` says what to do next; `StorageError.retry` says whether another attempt may help.
@@ -36,6 +37,7 @@ from .tree import (
     GROUPS,
     ContainerGone,
     ContainerMissing,
+    DeletionRefused,
     DocumentError,
     DocumentsIncomplete,
     DuplicateRun,
@@ -63,6 +65,7 @@ __all__ = [
     "GROUPS",
     "ContainerGone",
     "ContainerMissing",
+    "DeletionRefused",
     "DocumentError",
     "DocumentsIncomplete",
     "DuplicateRun",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -245,3 +246,21 @@ class LoginRefused(RequestRefused):
 
 class StorageUnsupported(RequestRefused):
     """The server cannot store a type or a value: it has to be stored in another form."""
+
+
+class DeletionRefused(StorageUnsupported):
+    """The login may not delete nodes: they stay as they are, and take what fits them.
+
+    Parameters
+    ----------
+    message, hint : str
+        As in `TiledWriterError`.
+    status : int, optional
+        As in `RequestRefused`.
+    nodes : sequence
+        Those that were to be written anew, or given up, and exist.
+    """
+
+    def __init__(self, message: str, *, nodes: Sequence[Any] = (), **more: Any) -> None:
+        super().__init__(message, **more)
+        self.nodes = nodes

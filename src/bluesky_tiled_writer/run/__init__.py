@@ -21,6 +21,7 @@
 from .arrivals import Arrivals
 from .batch import Batch
 from .external import ORIGINAL_URIS, ExternalKey
+from .plan import Plan
 from .run_index import OpenRuns, RunIndex
 from .run_writer import RunSummary, RunWriter
 from .settings import READY_BYTES, RunSettings
@@ -48,7 +49,7 @@ from .steps import (
     UpdateAsset,
     UpdateMetadata,
 )
-from .stream import Forms, Plan, Stream
+from .stream import Stream
 from .synthetic_stop import (
     DOCUMENTS_END,
     PROCESS_ENDED,
@@ -96,7 +97,6 @@ __all__ = [
     "ExtendRagged",
     "ExternalKey",
     "FinishRun",
-    "Forms",
     "Known",
     "Node",
     "OpenRuns",

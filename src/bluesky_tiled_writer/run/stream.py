@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from bluesky_tiled_writer.schema import (
     Field,
     Parsed,
     RaggedRows,
+    RowNumbers,
     RowOrder,
     SeqNums,
     Source,
@@ -29,35 +29,13 @@ from bluesky_tiled_writer.schema import (
 
 from .batch import Batch
 from .external import ExternalKeys
+from .plan import Plan
 from .settings import RunSettings
 from .steps import AppendRows, Expected, ExtendArray, ExtendRagged, Node, Rebuild
 from .stream_fields import AnyField, StreamFields
 from .verbatim import VerbatimValues
 
 logger = logging.getLogger("bluesky_tiled_writer")
-
-Forms: TypeAlias = Mapping[str, Any]
-"""By name of a node, what is equal as long as the node need not be written anew."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The steps that store a batch, and what is true once they were executed.
-
-    `rebuild` comes first and has a commit of its own: if one of `steps` is refused afterwards,
-    what was rebuilt stays as it is then.
-    """
-
-    rebuild: Rebuild | None
-    rebuilt: Sequence[str]
-    rebuilt_deviations: Deviations
-    steps: Sequence[AppendRows | ExtendArray | ExtendRagged]
-    batch: Batch
-    deviations: Deviations
-    parsed: Mapping[AnyField, Parsed]
-    layout: Mapping[str, Sequence[AnyField]]
-    forms: Forms
-    order: RowOrder
 
 
 class Stream:
@@ -90,6 +68,7 @@ class Stream:
         self._fields = StreamFields(name, settings)
         self.external = ExternalKeys(run, name, self.data_keys, self._fields.name_node, access_tags)
         self._signatures: dict[str, Any] = {}
+        self._contents: dict[str, Sequence[AnyField]] = {}  # of the same nodes
         self._seq_nums = SeqNums()
         self._order = RowOrder()
         self._deviations = Deviations()
@@ -123,6 +102,7 @@ class Stream:
             was learned of the values while planning stays true.
         """
         self._fields.refresh_limits()
+        kept = {} if self._fields.may_delete else self._fix_forms()
         deviations, start = Deviations(), self.stored
         parsed, chunks = self._encode(batch, deviations, last)
         late = self._verbatim.add_fields(deviations, start)
@@ -130,14 +110,14 @@ class Stream:
             parsed[field] = self._verbatim.parsed(field, deviations, start, start + len(batch))
             chunks[field] = field.pack(parsed[field], start, Deviations())
         order = self._order.after(*(parsed[field] for field in self._fields.fixed))
-        layout = self._fields.layout(order)
+        layout = self._fields.layout(order, kept)
         for numbers in self._fields.row_numbers:
             parsed[numbers] = chunks[numbers] = numbers.batch(start, len(batch))
         forms = {name: [(f.name, f.signature) for f in fields] for name, fields in layout.items()}
         outdated = [
             name
             for name, form in self._signatures.items()
-            if forms.get(name) != form or name in late
+            if name not in kept and (forms.get(name) != form or name in late)
         ]
         rebuilt = [
             name
@@ -173,6 +153,30 @@ class Stream:
             forms=forms,
             order=order,
         )
+
+    def _fix_forms(self) -> Mapping[str, Sequence[AnyField]]:
+        """Let all nodes stay as they are from now on; return them, and the fields in each."""
+        for fields in self._contents.values():
+            for field in fields:
+                field.fix_form()
+        return self._contents
+
+    def keep(self, attempted: Plan | None, nodes: Sequence[Node]) -> bool:
+        """Take note that nodes cannot be deleted, of which a failed plan may have made some.
+
+        Returns
+        -------
+        bool
+            False if they are of no use, since their form is not known any more.
+        """
+        self._fields.refresh_limits()
+        for name in {node.name for node in nodes} - self._signatures.keys():
+            if attempted is None or name not in attempted.layout:
+                return False
+            if [(f.name, f.signature) for f in attempted.layout[name]] != attempted.forms[name]:
+                return False
+            self._settle_in(attempted, name)
+        return True
 
     def _encode(
         self, batch: Batch, deviations: Deviations, last: bool
@@ -222,7 +226,7 @@ class Stream:
         """
         for name in list(self._signatures):
             if plan.forms.get(name) != self._signatures[name]:
-                del self._signatures[name]
+                del self._signatures[name], self._contents[name]
         for name in plan.rebuilt:
             self._settle_in(plan, name)
         return self._verbatim.commit_rebuild(plan.rebuilt, plan.rebuilt_deviations)
@@ -243,15 +247,18 @@ class Stream:
                 self._settle_in(plan, name)
 
     def _settle_in(self, plan: Plan, name: str) -> None:
-        self._signatures[name] = plan.forms[name]
+        is_new = self._signatures.get(name) != plan.forms[name]
+        self._signatures[name], self._contents[name] = plan.forms[name], plan.layout[name]
         for field in plan.layout[name]:
             field.stored_in = name
+            if is_new:
+                field.remember_form()
 
-    def left_behind(self, attempted: Forms, plan: Plan) -> list[Node]:
+    def left_behind(self, attempted: Plan, plan: Plan) -> list[Node]:
         """Return nodes that an earlier plan may have made in a form that this one does not have."""
         return [
             self._node(name)
-            for name, form in attempted.items()
+            for name, form in attempted.forms.items()
             if name not in self._signatures and plan.forms.get(name) != form
         ]
 
@@ -341,7 +348,9 @@ class Stream:
             names = [field.name for field in fields]
             table = pa.Table.from_arrays(list(chunks), names=names)
             # The number of the row is the last column, if there is one.
-            return AppendRows(node, start, table, order.columns(names) or (names[-1],))
+            numbered = (names[-1],) if isinstance(fields[-1], RowNumbers) else ()
+            by = order.columns(names) or numbered or order.best_columns(names)
+            return AppendRows(node, start, table, by)
         (chunk,) = chunks
         if isinstance(chunk, RaggedRows):
             return ExtendRagged(node, start, chunk)

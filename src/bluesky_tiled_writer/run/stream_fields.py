@@ -19,6 +19,7 @@ from bluesky_tiled_writer.schema import (
     Source,
     StorageForm,
     dimension_names,
+    further_parts,
     parts,
     timestamp_name,
     to_json,
@@ -84,6 +85,11 @@ class StreamFields:
         yield from self._data
         yield from self._stamps
         yield from self.verbatim
+
+    @property
+    def may_delete(self) -> bool:
+        """False if nodes cannot be written anew, since the login may not delete them."""
+        return self._limits.may_delete
 
     def refresh_limits(self) -> None:
         """Take note of what the server refused until now, before a plan."""
@@ -195,17 +201,29 @@ class StreamFields:
     def _stored_in(self, name: str, what: str, stored_as: str) -> str:
         return f"Stream {self._stream!r}, key {name!r}: stored in the {what} {stored_as!r}."
 
-    def layout(self, order: RowOrder) -> dict[str, Sequence[AnyField]]:
+    def layout(
+        self, order: RowOrder, kept: Mapping[str, Sequence[AnyField]]
+    ) -> dict[str, Sequence[AnyField]]:
         """Return the nodes of the stream and the fields in each, by all that is known now.
 
         Tables come last: what a server refuses elsewhere becomes a column. One whose columns do
         not give the order of the rows has their numbers as the last column.
+
+        Parameters
+        ----------
+        order : RowOrder
+            Of the rows.
+        kept : mapping of str to sequence
+            Nodes that stay as they are, and their fields. Other columns go to further tables.
         """
+        tables = {node: fields for node, fields in kept.items() if fields[0].storage_form.in_table}
         layout: dict[str, Sequence[AnyField]] = {
             f.node: [f] for f in self if not f.storage_form.in_table and f.known
         }
-        columns = {f.name: f for f in self if f.storage_form.in_table}
-        for node, names in parts(list(columns)):
+        layout |= tables
+        held = {field for fields in tables.values() for field in fields}
+        columns = {f.name: f for f in self if f.storage_form.in_table and f not in held}
+        for node, names in further_parts(list(columns), tables) if tables else parts(list(columns)):
             fields: list[AnyField] = [columns[name] for name in names]
             if order.columns(names) is None:
                 fields.append(self._numbers(node))
@@ -225,6 +243,12 @@ class StreamFields:
             notes.append(
                 f"Stream {self._stream!r}: the server does not sort the rows of the table, and may"
                 " return them in another order than they were measured; sort them by `time`."
+            )
+        if any(field.has_misfits for field in self):
+            notes.append(
+                f"Stream {self._stream!r}: types and shapes stay those of the first rows, since the"
+                " login may not delete nodes (scopes delete:node and delete:revision), which"
+                " writing them anew takes."
             )
         return notes
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +27,18 @@ Parsed: TypeAlias = pa.Array | ParsedRows
 
 Chunk: TypeAlias = pa.Array | np.ndarray | RaggedRows
 """Values as they are sent."""
+
+
+_Encoders: TypeAlias = tuple[ScalarEncoder | None, ArrayEncoder | None]
+
+
+@dataclass
+class _Fixed:
+    """The form in which values are stored, with the encoders that had it; kept if it is `now`."""
+
+    in_column: bool = False
+    encoders: _Encoders | None = None
+    now: bool = False
 
 
 class Field:
@@ -60,6 +74,8 @@ class Field:
         The name of the field in notes, which differs for values and timestamps of a key.
     stored_in : str or None
         Name of the node that holds the values so far; set by the stream.
+    has_misfits : bool
+        True if there were values that a fixed form does not hold.
     """
 
     def __init__(
@@ -82,6 +98,8 @@ class Field:
         self.name = name
         self.node = node
         self.stored_in: str | None = None
+        self.has_misfits = False
+        self._fixed = _Fixed()
         self._limits = limits
         self._blank = RowRanges()  # rows of the node that hold fill values
         self._missing = RowRanges()  # those of them that had no value
@@ -107,6 +125,8 @@ class Field:
 
     @property
     def _in_column(self) -> bool:
+        if self._fixed.now:
+            return self._fixed.in_column
         scalar = self._scalar
         return scalar is not None and scalar.fits_column and self._limits.has_column(scalar.dtype)
 
@@ -153,6 +173,23 @@ class Field:
         if self._scalar is None:
             self._encoder.settle()
 
+    def remember_form(self) -> None:
+        """Remember the form in which the values are stored now, for `fix_form`."""
+        self._fixed = _Fixed(self._in_column, self._copy_encoders())
+
+    def fix_form(self) -> None:
+        """Keep the form in which the values are stored, whatever comes: it cannot be changed.
+
+        What does not fit it is left out from now on.
+        """
+        if not self._fixed.now and self._fixed.encoders is not None:
+            self._scalar, self._array = self._fixed.encoders
+            self._fixed.now = True
+
+    def _copy_encoders(self) -> _Encoders:
+        encoders: _Encoders = (self._scalar, self._array)
+        return copy.deepcopy(encoders, {id(self._limits): self._limits})
+
     # -- a batch --------------------------------------------------------------------------------
 
     def absorb(self, values: Sequence[Any], start: int, deviations: Deviations) -> Parsed:
@@ -174,6 +211,44 @@ class Field:
         """
         if isinstance(values, np.ma.MaskedArray):
             values = list(values)
+        if self._fixed.now:
+            return self._absorb_what_fits(values, start, deviations)
+        return self._absorb(values, start, deviations)
+
+    def _absorb_what_fits(
+        self, values: Sequence[Any], start: int, deviations: Deviations
+    ) -> Parsed:
+        """Parse the values that fit the form as it is, and leave out the others."""
+        noted = Deviations()
+        if (parsed := self._attempt(values, start, noted)) is not None:
+            deviations.update(noted)
+            return parsed
+        self.has_misfits = True
+        fitting: list[Any] = []
+        for row_number, value in enumerate(values, start):
+            if self._attempt([value], row_number, Deviations()) is None:
+                deviations.add(self.label, Deviation.LEFT_OUT, row_number, value)
+                value = LEFT_OUT
+            fitting.append(value)
+        plain = [None if value is LEFT_OUT else value for value in fitting]
+        parsed = self._absorb(plain, start, deviations)
+        if isinstance(parsed, list):
+            parsed = [
+                LEFT_OUT if value is LEFT_OUT else row
+                for value, row in zip(fitting, parsed, strict=True)
+            ]
+        return parsed
+
+    def _attempt(self, values: Sequence[Any], start: int, noted: Deviations) -> Parsed | None:
+        """Parse values; None, and nothing has changed, if the form would have to."""
+        form, before = self.signature, self._copy_encoders()
+        parsed = self._absorb(values, start, noted)
+        if self.signature == form and isinstance(parsed, pa.Array) == self._fixed.in_column:
+            return parsed
+        self._scalar, self._array = before
+        return None
+
+    def _absorb(self, values: Sequence[Any], start: int, deviations: Deviations) -> Parsed:
         if self._scalar is not None and not self._scalar.has_arrays:
             noted = Deviations()
             column = self._scalar.encode(values, start, noted)

@@ -110,13 +110,18 @@ class ServerLimits:
         """False if text with NUL was refused (PostgreSQL)."""
         return "NUL" not in self._refused
 
+    @property
+    def may_delete(self) -> bool:
+        """False if the login was found not to have the right to delete nodes."""
+        return "deletion" not in self._refused
+
     def learn(self, what: str) -> bool:
         """Remember a refusal.
 
         Parameters
         ----------
         what : str
-            A type (`u8`, ...), `lists`, `NUL`, `order`, or what `ragged_name` returns.
+            A type (`u8`, ...), `lists`, `NUL`, `order`, `deletion`, or what `ragged_name` returns.
 
         Returns
         -------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import count
 from urllib.parse import quote_plus
 
 MAX_COLUMNS = 1024
@@ -144,6 +145,13 @@ def parts(columns: Sequence[str]) -> list[tuple[str, list[str]]]:
         (f"internal_{i}", ordered[start : start + size])
         for i, start in enumerate(range(0, len(ordered), size))
     ]
+
+
+def further_parts(columns: Sequence[str], tables: Collection[str]) -> list[tuple[str, list[str]]]:
+    """Spread columns over tables beside those that a stream has, which take no more columns."""
+    free = (name for i in count(1) if (name := f"internal_{i}") not in tables)
+    starts = range(0, len(columns), MAX_COLUMNS)
+    return [(next(free), list(columns[start : start + MAX_COLUMNS])) for start in starts]
 
 
 def dimension_names(

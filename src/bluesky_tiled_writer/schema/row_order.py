@@ -74,6 +74,10 @@ class RowOrder:
             return BY_TIME_AND_SEQ_NUM
         return None
 
+    def best_columns(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return those of a table's columns that come closest, if none gives the order."""
+        return tuple(name for name in BY_TIME_AND_SEQ_NUM if name in names)
+
 
 def supersedes(wanted: tuple[str, ...], found: tuple[str, ...]) -> bool:
     """Return True if a table is to be sorted in the wanted order, and no longer as it was found.
@@ -121,6 +125,12 @@ class RowNumbers:
     def again(self, content: Collection[object], deviations: Deviations) -> pa.Array:
         """Return the numbers of the rows of a node that is written anew."""
         return self.absent(len(content))
+
+    def remember_form(self) -> None:
+        """Do nothing: the form never changes."""
+
+    def fix_form(self) -> None:
+        """Do nothing: the form never changes."""
 
     def remember_blank(self, parsed: pa.Array, start: int) -> None:
         """Do nothing: no row lacks a number."""

@@ -188,6 +188,12 @@ class StoredNode:
             self.rows = 0
             raise self._gone()
 
+    def is_there(self) -> bool:
+        """Return True if the node exists; the server is asked if that is uncertain."""
+        if self._uncertain and self._requests.item(self.path) is None:
+            self._uncertain = self.exists = False
+        return self.exists or self._uncertain
+
     def _item(self) -> dict[str, Any]:
         """Return what the server says of the node.
 

@@ -15,6 +15,7 @@ from tiled.utils import safe_json_dump
 
 from bluesky_tiled_writer.errors import (
     ContainerGone,
+    DeletionRefused,
     DocumentsIncomplete,
     OutOfStep,
     RequestRefused,
@@ -321,9 +322,17 @@ class TiledSink:
         return content[:rows]
 
     def _discard(self, nodes: Sequence[Node]) -> None:
-        for node in nodes:
-            if (stored := self._nodes.get(node.path)) is not None:
+        known = {node: self._nodes[node.path] for node in nodes if node.path in self._nodes}
+        for stored in known.values():
+            try:
                 stored.delete()
+            except RequestRefused as error:
+                if not error.lacks_scope:
+                    raise
+                self._salvaged.clear()
+                self.limits.learn("deletion")
+                there = [node for node, stored in known.items() if stored.is_there()]
+                raise DeletionRefused(error.args[0], status=error.status, nodes=there) from error
 
     # -- before the end of a run ----------------------------------------------------------------
 

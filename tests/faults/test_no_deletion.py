@@ -1,0 +1,181 @@
+"""A login that may write, but not delete: what cannot be written anew takes what fits it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import multi_user
+import pytest
+from documents import RunBuilder, data_key, emit, emit_one_by_one, scalar_run
+from multi_user import WRITING
+from tiled.client.container import Container
+from tree import read_arrow, stream_of
+
+from bluesky_tiled_writer import TiledWriter
+
+from .runs import FaultRun
+from .tiled_process import TiledProcess
+
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
+    directory = tmp_path_factory.mktemp("server")
+    with TiledProcess(
+        directory,
+        tmp_path_factory.getbasetemp(),
+        "sqlite",
+        authentication=multi_user.AUTHENTICATION,
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: TiledProcess) -> Iterator[Container]:
+    """A client with a key that may do what a writer does, but for deletions."""
+    with multi_user.client_of(server.url, "bob", WRITING) as client:
+        yield client
+
+
+@pytest.fixture
+def writer(client: Container, journals: Path) -> Iterator[TiledWriter]:
+    with TiledWriter(client, journal_directory=journals, batch_size=1) as writer:
+        yield writer
+
+
+def store(writer: TiledWriter, run: RunBuilder) -> None:
+    emit_one_by_one(run.docs, writer)
+    assert writer.wait_for(run.uid, PATIENCE)
+    assert not writer.status.waiting_for
+
+
+def run_of(keys: Mapping[str, Any], *rows: Mapping[str, Any]) -> RunBuilder:
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", keys)
+    for row in rows:
+        run.event("primary", row)
+    run.stop()
+    return run
+
+
+def notes_of(client: Container, run: RunBuilder) -> str:
+    return "\n".join(client[run.uid].metadata["notes"])
+
+
+def test_a_number_that_would_widen_its_column_is_in_a_note(
+    client: Container, writer: TiledWriter
+) -> None:
+    run = run_of({"n": "integer"}, *({"n": n} for n in (1, 2, 3.5, 4)))
+    store(writer, run)
+    assert read_arrow(stream_of(client, run.uid)["internal"])["n"].to_pylist() == [1, 2, None, 4]
+    assert client[run.uid]["primary"].read()["n"].values.tolist()[::3] == [1, 4]
+    assert "seq_num 3: 3.5" in notes_of(client, run)
+    assert "delete:node" in notes_of(client, run)
+    other = scalar_run()
+    store(writer, other)
+    assert "notes" not in client[other.uid].metadata
+
+
+def test_more_numbers_than_notes_hold_are_in_a_table_beside_the_other(
+    client: Container, writer: TiledWriter
+) -> None:
+    values = [1, *(n + 0.5 for n in range(150))]
+    run = run_of({"n": "integer", "x": "number"}, *({"n": n, "x": n} for n in values))
+    emit(run.docs[:3], writer)
+    assert writer.flush(PATIENCE)
+    emit(run.docs[3:], writer)
+    assert writer.wait_for(run.uid, PATIENCE)
+    stream = stream_of(client, run.uid)
+    verbatim = read_arrow(stream["internal_1"])["ts_n_verbatim"].to_pylist()
+    assert [text and json.loads(text) for text in verbatim] == [None, *values[1:]]
+    dataset = client[run.uid]["primary"].read()
+    assert dataset["x"].values.tolist() == values
+    assert "'ts_n_verbatim'" in notes_of(client, run)
+
+
+ARRAYS: dict[str, tuple[dict[str, Any], list[Any], Any]] = {
+    "a wider type": (data_key("array", [2], dtype_numpy="<i4"), [[1, 2], [0.5, 3]], [0, 0]),
+    "longer text": (data_key("array", [1], dtype_numpy="<U2"), [["ab"], ["abc"]], [""]),
+    "another length": (data_key("array", [2], dtype_numpy="<i4"), [[1, 2], [3, 4, 5]], [0, 0]),
+}
+
+
+@pytest.mark.parametrize("case", ARRAYS)
+def test_an_array_that_does_not_fit_its_node_is_in_a_note(
+    client: Container, writer: TiledWriter, case: str
+) -> None:
+    key, values, fill = ARRAYS[case]
+    run = run_of({"a": key}, *({"a": value} for value in (*values, values[0])))
+    store(writer, run)
+    assert stream_of(client, run.uid)["a"].read().tolist() == [values[0], fill, values[0]]
+    note = notes_of(client, run)
+    assert "seq_num 2" in note
+    assert str(values[1]) in note or json.dumps(values[1]) in note
+    assert "no value" not in note
+
+
+def test_arrays_in_place_of_numbers_are_in_a_note(client: Container, writer: TiledWriter) -> None:
+    run = run_of({"n": "number"}, {"n": 1.5}, {"n": [1.5, 2.5]}, {"n": 3.5})
+    store(writer, run)
+    column = read_arrow(stream_of(client, run.uid)["internal"])["n"].to_pylist()
+    assert column == [1.5, None, 3.5]
+    assert "[1.5, 2.5]" in notes_of(client, run)
+
+
+def test_a_key_of_a_later_descriptor_has_a_table_of_its_own(
+    client: Container, writer: TiledWriter
+) -> None:
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", {"x": "number"})
+    run.event("primary", {"x": 1})
+    run.descriptor("primary", {"x": "number", "y": "number"})
+    run.event("primary", {"x": 2, "y": 0.5})
+    run.stop()
+    store(writer, run)
+    assert set(stream_of(client, run.uid)) == {"internal", "internal_1"}
+    frame = client[run.uid]["primary"].read()
+    assert frame["x"].values.tolist() == [1, 2]
+    assert frame["y"].values.tolist()[1:] == [0.5]
+
+
+def test_a_run_of_all_kinds_is_stored_to_its_end(
+    client: Container, writer: TiledWriter, frames: str
+) -> None:
+    """On SQLite, which has no ragged nodes: they become a column when the table is there."""
+    run = FaultRun(frames)
+    store(writer, run)
+    stored = client[run.uid]
+    primary = [doc for name, doc in run.docs if name == "event" and "n" in doc["data"]]
+    dataset = stored["primary"].read()
+    assert dataset["n"].values.tolist() == list(range(len(dataset["n"])))
+    assert len(dataset["n"]) > len(primary)  # there is a page, too
+    texts = dataset["spectrum"].values.tolist()
+    assert json.loads(texts[2]) == [2.0, 2.25, 2.5]
+    assert stored["camera"]["frame"].shape[0] == len(stored["camera"].read()["gain"])
+    assert stored.metadata["stop"] == run.docs[-1][1]
+
+
+@pytest.mark.parametrize("kind", ["time", "both"])
+def test_rows_whose_order_no_column_tells_are_stored(
+    client: Container, writer: TiledWriter, kind: str
+) -> None:
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", {"n": "integer"})
+    for n, (seq_num, time) in enumerate([(1, 1.0), (2, 2.0), (2, 1.5 if kind == "both" else 3.0)]):
+        _, event = run.event("primary", {"n": n}, seq_num=seq_num)
+        event["time"] = time
+    run.stop()
+    store(writer, run)
+    rows = read_arrow(stream_of(client, run.uid)["internal"])["n"].to_pylist()
+    assert sorted(rows) == [0, 1, 2]
+    if kind == "time":
+        assert rows == [0, 1, 2]
+    else:
+        assert "order" in notes_of(client, run)
