@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,7 @@ def run_suite(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     outcomes = Outcomes()
     arguments = ["-W", "error", "-p", "no:cacheprovider", f"--basetemp={directory / 'inner'}"]
     files = sorted(path.name for path in directory.glob("test_*.py"))
+    gc.collect()  # what tests before this one left to the garbage collector
     status = pytest.main([*arguments, *files], plugins=[outcomes])
     assert status == 0
     return list(outcomes.by_name.values())

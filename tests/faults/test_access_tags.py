@@ -16,7 +16,7 @@ from servers import wait_until
 from sqlalchemy.ext.asyncio import create_async_engine
 from tiled.access_control.access_tags import update_access_tags_tables
 from tiled.client.container import Container
-from tree import stream_of
+from tree import read_arrow, stream_of
 
 from bluesky_tiled_writer import TiledWriter
 
@@ -38,6 +38,7 @@ VISIT = {"bob": OWNER, "carol": READING}
 TAGS = {
     ROOT_TAG: {"bob": OWNER, "carol": READING, "dave": READING},
     "visit": VISIT,
+    "no deletion": {"bob": WRITING, "carol": READING},
     "user:bob": {"bob": OWNER},  # which Tiled gives to what has no tags
 }
 
@@ -50,8 +51,10 @@ def define(server: TiledProcess, tags: Mapping[str, Mapping[str, Sequence[str]]]
     async def write() -> None:
         engine = create_async_engine(f"sqlite+aiosqlite:///{server.catalog_file}")
         owners = {tag: {"bob"} for tag in tags}
-        await update_access_tags_tables(engine, {"public": {}, **tags}, owners, {"public"})
-        await engine.dispose()
+        try:
+            await update_access_tags_tables(engine, {"public": {}, **tags}, owners, {"public"})
+        finally:
+            await engine.dispose()
 
     asyncio.run(write())
 
@@ -165,3 +168,18 @@ def test_a_run_whose_tag_is_not_defined_waits_for_that_and_holds_up_no_other(
     define(server, {**TAGS, "later": VISIT})
     assert writer.wait_for(run.uid, PATIENCE)
     wait_until(lambda: run.uid in login("carol"), "carol does not see the run")
+
+
+def test_a_policy_that_lets_nobody_delete_costs_a_note(login: Login, writer: TiledWriter) -> None:
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", {"n": "integer"})
+    for n in (1, 2.5, 3):
+        run.event("primary", {"n": n})
+    run.stop()
+    emit_one_by_one(tagged(run, "no deletion"), writer)
+    assert writer.wait_for(run.uid, PATIENCE)
+    stored = login("carol")[run.uid]
+    column = read_arrow(stream_of(login("carol"), run.uid)["internal"])["n"].to_pylist()
+    assert column == [1, None, 3]
+    assert any("2.5" in note for note in stored.metadata["notes"])

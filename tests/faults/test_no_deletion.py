@@ -15,6 +15,8 @@ from tiled.client.container import Container
 from tree import read_arrow, stream_of
 
 from bluesky_tiled_writer import TiledWriter
+from bluesky_tiled_writer.journal import Grade
+from bluesky_tiled_writer.sink import Preflight
 
 from .runs import FaultRun
 from .tiled_process import TiledProcess
@@ -178,4 +180,11 @@ def test_rows_whose_order_no_column_tells_are_stored(
     if kind == "time":
         assert rows == [0, 1, 2]
     else:
-        assert "order" in notes_of(client, run)
+        assert "no column of an event tells the order" in notes_of(client, run)
+
+
+def test_the_preflight_tells_what_a_login_without_deletions_means(client: Container) -> None:
+    found = {finding.subject: finding for finding in Preflight(client).check()}
+    assert found["delete"].grade is Grade.WARNING
+    assert "delete:revision" in found["delete"].hint
+    assert found["table"].grade is Grade.OK

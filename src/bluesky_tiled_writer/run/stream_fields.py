@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -68,6 +69,7 @@ class StreamFields:
         self._names = Names()
         self._dims: dict[tuple[int, int], str] = {}
         self._row_numbers: dict[str, RowNumbers] = {}  # by the table that has them
+        self._unsorted = False
         self.fixed = [
             Field(source, declared, name=name, node=name, limits=self._limits)
             for source, declared, name in (
@@ -221,6 +223,7 @@ class StreamFields:
             f.node: [f] for f in self if not f.storage_form.in_table and f.known
         }
         layout |= tables
+        self._unsorted = any(map(partial(_lacks_order, order), tables.values()))
         held = {field for fields in tables.values() for field in fields}
         columns = {f.name: f for f in self if f.storage_form.in_table and f not in held}
         for node, names in further_parts(list(columns), tables) if tables else parts(list(columns)):
@@ -243,6 +246,11 @@ class StreamFields:
             notes.append(
                 f"Stream {self._stream!r}: the server does not sort the rows of the table, and may"
                 " return them in another order than they were measured; sort them by `time`."
+            )
+        if self._unsorted:
+            notes.append(
+                f"Stream {self._stream!r}: no column of an event tells the order of its rows, and"
+                " the login may not delete the table, to write it anew with one that does."
             )
         if any(field.has_misfits for field in self):
             notes.append(
@@ -287,6 +295,11 @@ class StreamFields:
                 metadata["dtype_numpy"] = str(dtype) if dtype.fields is None else dtype.descr
         plain, _ = to_json(metadata)  # noted with the descriptor
         return plain, dims
+
+
+def _lacks_order(order: RowOrder, fields: Sequence[AnyField]) -> bool:
+    numbered = isinstance(fields[-1], RowNumbers)
+    return not numbered and order.columns([field.name for field in fields]) is None
 
 
 def _described(declared: DeclaredKey, stored_as: str) -> dict[str, Any]:

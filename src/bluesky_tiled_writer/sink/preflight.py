@@ -18,7 +18,7 @@ from tiled.structures.array import ArrayStructure
 from tiled.structures.core import Spec, StructureFamily
 from tiled.structures.data_source import Asset, DataSource, Management
 
-from bluesky_tiled_writer.errors import TiledWriterError, mapped_errors
+from bluesky_tiled_writer.errors import RequestRefused, TiledWriterError, mapped_errors
 from bluesky_tiled_writer.journal import Finding, Grade
 
 from .address import Address
@@ -46,6 +46,12 @@ _DATABASES = {
         "Clients that read tables while they grow can end the server: use SQLite or PostgreSQL.",
     ),
 }
+
+
+_WITHOUT_DELETION = (
+    "Values that need a wider type than the first rows are kept in notes, or in a table beside the"
+    " others. With the scopes delete:node and delete:revision their node is written anew."
+)
 
 
 class Preflight:
@@ -90,9 +96,7 @@ class Preflight:
             self._try_live(container)
             self._try_validator(container)
         finally:
-            with self._step("delete", "what was made is deleted"):
-                params = {"recursive": True, "external_only": False}
-                self._requests.send("DELETE", "metadata", (name,), params=params)
+            self._delete(name)
         return self._found
 
     # -- the server -----------------------------------------------------------------------------
@@ -230,6 +234,18 @@ class Preflight:
             self._add("validator", Grade.OK, "The server validates runs.")
         else:
             self._add("validator", Grade.OK, "The server takes runs as they are.")
+
+    def _delete(self, name: str) -> None:
+        with self._step("delete", ""):
+            try:
+                params = {"recursive": True, "external_only": False}
+                self._requests.send("DELETE", "metadata", (name,), params=params)
+                self._add("delete", Grade.OK, "What was made is deleted.")
+            except RequestRefused as error:
+                if not error.lacks_scope:
+                    raise
+                text = f"This login may not delete nodes: {name!r} is left there."
+                self._add("delete", Grade.WARNING, text, _WITHOUT_DELETION)
 
     # -- parts ----------------------------------------------------------------------------------
 
