@@ -1,4 +1,4 @@
-"""A login that may write, but not delete: what cannot be written anew takes what fits it."""
+"""Logins that may write, but neither delete nodes nor register files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import multi_user
 import pytest
 from documents import RunBuilder, data_key, emit, emit_one_by_one, scalar_run
 from multi_user import WRITING
+from servers import wait_until
 from tiled.client.container import Container
 from tree import read_arrow, stream_of
 
@@ -188,3 +189,28 @@ def test_the_preflight_tells_what_a_login_without_deletions_means(client: Contai
     assert found["delete"].grade is Grade.WARNING
     assert "delete:revision" in found["delete"].hint
     assert found["table"].grade is Grade.OK
+
+
+def test_a_run_whose_files_may_not_be_registered_waits_for_that_alone(
+    server: TiledProcess, journals: Path, frames: str
+) -> None:
+    weak = [scope for scope in WRITING if scope != "register"]
+    run, other = FaultRun(frames), scalar_run()
+    with (
+        multi_user.client_of(server.url, "bob", weak) as client,
+        multi_user.client_of(server.url, "bob", WRITING) as stronger,
+        TiledWriter(client, journal_directory=journals, timeout=1.0) as writer,
+    ):
+        emit(run.docs, writer)
+        emit(other.docs, writer)
+        assert writer.wait_for(other.uid, PATIENCE)
+        wait_until(lambda: writer.status.waiting_for, "the run does not wait")
+        assert writer.status.state != "login"
+        assert "'register'" in writer.status.waiting_for[run.uid]
+        rows = sum(name == "event" and "gain" in doc["data"] for name, doc in run.docs)
+        assert len(read_arrow(stream_of(stronger, run.uid, "camera")["internal"])) == rows
+        assert "stop" not in stronger[run.uid].metadata
+        client.context.api_key = stronger.context.api_key  # which the writer looks at
+        assert writer.wait_for(run.uid, PATIENCE)
+        assert stronger[run.uid]["camera"]["frame"].shape[0] == rows
+        assert stronger[run.uid].metadata["stop"] == run.docs[-1][1]
