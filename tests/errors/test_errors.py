@@ -136,6 +136,12 @@ def test_without_an_answer_a_request_may_have_taken_effect_unless_it_was_never_s
     assert raised.value.uncertain is uncertain
 
 
+def test_a_certificate_that_is_not_trusted_is_told_from_a_server_that_is_down() -> None:
+    with pytest.raises(ServerUnreachable) as raised, mapped_errors("the request"):
+        raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
+    assert "SSL_CERT_FILE" in raised.value.hint
+
+
 def test_an_exception_of_an_app_in_this_process_is_a_refusal_without_a_status() -> None:
     told = pytest.raises(RequestRefused, match=r"Tiled failed on the request: KeyError: 'x'")
     with told as raised, mapped_errors("the request"):

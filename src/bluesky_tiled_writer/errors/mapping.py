@@ -70,9 +70,10 @@ def _unreachable(what: str, error: httpx.HTTPError) -> ServerUnreachable:
     broken = isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError))
     # With these no part of the request has left this machine.
     never_sent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+    is_trusted = "CERTIFICATE_VERIFY_FAILED" not in str(error)
     return ServerUnreachable(
         f"No answer from Tiled to {what}: {type(error).__name__} {error}.",
-        hint="Is the server up, and its address right?",
+        hint=_HINTS["unreachable" if is_trusted else "certificate"],
         uncertain=not isinstance(error, never_sent),
         retry=Retry.UNLESS_SERVER_IS_AWAY if broken else Retry.WHEN_SERVER_IS_BACK,
     )
@@ -101,7 +102,10 @@ def _login_not_tried(what: str, error: Exception) -> LoginRefused:
     return LoginRefused(f"There is no login for {what}: {text}", status=None)
 
 
-_HINTS = {
+_HINTS: dict[int | str, str] = {
+    "unreachable": "Is the server up, and its address right?",
+    "certificate": "This machine does not trust the certificate of the server: set SSL_CERT_FILE to"
+    " that of its authority, or give `verify` to the client.",
     401: "Log in again, or give the client an API key.",
     403: "The login or API key lacks a scope. Writing takes write:metadata, write:data and"
     " create:node, and register for the files of detectors.",
