@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import multi_user
+import numpy as np
 import pytest
 from documents import RunBuilder, data_key, emit, emit_one_by_one, scalar_run
 from multi_user import WRITING
@@ -19,6 +20,7 @@ from bluesky_tiled_writer import TiledWriter
 from bluesky_tiled_writer.journal import Grade
 from bluesky_tiled_writer.sink import Preflight
 
+from .proxy import Proxy
 from .runs import FaultRun
 from .tiled_process import TiledProcess
 
@@ -214,3 +216,20 @@ def test_a_run_whose_files_may_not_be_registered_waits_for_that_alone(
         assert writer.wait_for(run.uid, PATIENCE)
         assert stronger[run.uid]["camera"]["frame"].shape[0] == rows
         assert stronger[run.uid].metadata["stop"] == run.docs[-1][1]
+
+
+def test_an_array_whose_first_rows_are_too_many_for_a_request_is_written_in_pieces(
+    server: TiledProcess, journals: Path
+) -> None:
+    key = data_key("array", [1000], dtype_numpy="<f8")
+    rows = [{"a": np.full(1000, n + 0.5)} for n in range(40)]
+    run = run_of({"a": key}, *rows)
+    with (
+        Proxy(server.url, max_body=50_000) as proxy,
+        multi_user.client_of(proxy.url, "bob", WRITING) as client,
+        TiledWriter(client, journal_directory=journals, flush_interval=60.0) as writer,
+    ):
+        emit(run.docs, writer)
+        assert writer.wait_for(run.uid, PATIENCE)
+        stored = stream_of(client, run.uid)["a"].read()
+    assert np.array_equal(stored, [row["a"] for row in rows])
