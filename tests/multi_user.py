@@ -12,7 +12,7 @@ from tiled.client.context import Context, password_grant
 
 PROVIDER = "toy"
 ADMIN = "alice"
-PASSWORDS = {name: f"the password of {name}" for name in (ADMIN, "bob", "carol", "dave")}
+PASSWORDS = {name: f"the password of {name}" for name in (ADMIN, "bob", "carol", "dave", "erin")}
 
 AUTHENTICATION: Mapping[str, Any] = {
     "providers": [

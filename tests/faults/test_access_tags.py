@@ -10,6 +10,7 @@ from typing import Any
 
 import multi_user
 import pytest
+from delivery.recoveries import leave_journal
 from documents import RunBuilder, data_key, emit, emit_one_by_one, scalar_run
 from multi_user import DELETING, READING, WRITING
 from servers import wait_until
@@ -36,7 +37,7 @@ ACCESS = {
 OWNER = [*WRITING, *DELETING]
 VISIT = {"bob": OWNER, "carol": READING}
 TAGS = {
-    ROOT_TAG: {"bob": OWNER, "carol": READING, "dave": READING},
+    ROOT_TAG: {"bob": OWNER, "erin": OWNER, "carol": READING, "dave": READING},
     "visit": VISIT,
     "no deletion": {"bob": WRITING, "carol": READING},
     "user:bob": {"bob": OWNER},  # which Tiled gives to what has no tags
@@ -183,3 +184,21 @@ def test_a_policy_that_lets_nobody_delete_costs_a_note(login: Login, writer: Til
     column = read_arrow(stream_of(login("carol"), run.uid)["internal"])["n"].to_pylist()
     assert column == [1, None, 3]
     assert any("2.5" in note for note in stored.metadata["notes"])
+
+
+def test_a_run_that_another_login_began_waits_for_that_one(login: Login, journals: Path) -> None:
+    """The journals of a machine are those of all who log in there."""
+    run = scalar_run()
+    with TiledWriter(login("bob"), journal_directory=None) as first:
+        emit(run.docs[:4], first)
+        assert first.flush(PATIENCE)
+    leave_journal(journals, login("bob"), run.docs)
+    with TiledWriter(login("erin"), journal_directory=journals) as other:
+        (recovery,) = other.recover(PATIENCE)
+        assert not recovery.stored
+        assert "does not show it to this login" in recovery.text
+        assert not other.status.set_aside
+    with TiledWriter(login("bob"), journal_directory=journals) as again:
+        (recovery,) = again.recover(PATIENCE)
+        assert recovery.stored
+    assert login("bob")[run.uid].metadata["stop"] == run.docs[-1][1]

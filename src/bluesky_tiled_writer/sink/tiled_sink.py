@@ -168,7 +168,12 @@ class TiledSink:
                 raise
             item = self._requests.item((step.uid,))
             if item is None:
-                raise
+                raise RequestRefused(
+                    f"Tiled holds the run {step.uid!r} already, but does not show it to this"
+                    " login.",
+                    hint="It waits for a login that may write it, as the one that began it.",
+                    status=httpx.codes.FORBIDDEN,
+                ) from error
             self._adopt_run(step, item["attributes"]["metadata"])
 
     def _adopt_run(self, step: CreateRun, found: Mapping[str, Any]) -> None:
