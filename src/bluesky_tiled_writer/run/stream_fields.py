@@ -252,7 +252,7 @@ class StreamFields:
                 f"Stream {self._stream!r}: no column of an event tells the order of its rows, and"
                 " the login may not delete the table, to write it anew with one that does."
             )
-        if any(field.has_misfits for field in self):
+        if any(field.leaves_out for field in self):
             notes.append(
                 f"Stream {self._stream!r}: types and shapes stay those of the first rows, since the"
                 " login may not delete nodes (scopes delete:node and delete:revision), which"

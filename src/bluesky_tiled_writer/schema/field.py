@@ -74,8 +74,8 @@ class Field:
         The name of the field in notes, which differs for values and timestamps of a key.
     stored_in : str or None
         Name of the node that holds the values so far; set by the stream.
-    has_misfits : bool
-        True if there were values that a fixed form does not hold.
+    leaves_out : bool
+        True if values were left out since the form is fixed.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Field:
         self.name = name
         self.node = node
         self.stored_in: str | None = None
-        self.has_misfits = False
+        self.leaves_out = False
         self._fixed = _Fixed()
         self._limits = limits
         self._blank = RowRanges()  # rows of the node that hold fill values
@@ -223,7 +223,7 @@ class Field:
         if (parsed := self._attempt(values, start, noted)) is not None:
             deviations.update(noted)
             return parsed
-        self.has_misfits = True
+        self.leaves_out = True
         fitting: list[Any] = []
         for row_number, value in enumerate(values, start):
             if self._attempt([value], row_number, Deviations()) is None:
