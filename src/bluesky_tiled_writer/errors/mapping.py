@@ -117,8 +117,8 @@ _HINTS: dict[int | str, str] = {
 
 
 _TAGS_HINT = (
-    "The start document of the run names its access tags (tiled_access_tags): define them in Tiled,"
-    " and let this login own them."
+    "A run gets the access tags that its start document names (tiled_access_tags, as from RE.md):"
+    " they have to be defined in Tiled, and this login has to own them."
 )
 
 
