@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from conftest import RequestLog
@@ -12,6 +13,12 @@ from tiled.client.container import Container
 from tree import stream_of
 
 from bluesky_tiled_writer import TiledWriter
+
+
+@pytest.fixture(autouse=True)
+def no_runs_of_other_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let writers find no run in the default directory, which would cost requests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
 def busy_run() -> RunBuilder:
