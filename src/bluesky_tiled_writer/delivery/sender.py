@@ -199,16 +199,17 @@ class Sender:
         """True if nothing will ever change again."""
         return self._closing and self._thread is None
 
-    def close(self, timeout: float, then: Callable[[], object] = lambda: None) -> None:
+    def close(self, timeout: float, then: Callable[[], object] | None = None) -> None:
         """End the thread, after what it is at; return after `timeout` seconds at most.
 
-        The function is called when the thread has ended: now, or by the thread itself.
+        A function is called when the thread has ended: now, or by the thread itself.
         """
         with self._condition:
             self._closing = True
             self._condition.notify_all()
             thread = self._thread
-        self._when_done(then)
+        if then is not None:
+            self._when_done(then)
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.0, timeout))
 

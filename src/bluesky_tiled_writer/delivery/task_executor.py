@@ -164,14 +164,12 @@ class TaskExecutor:
                         continue
                 for lanes in lanes_of(plan.steps):
                     self._run_concurrently([partial(self._execute_steps, lane) for lane in lanes])
-            except DeletionRefused as error:
-                if not stream.keep(self._attempted.get(stream.name), error.nodes):
-                    raise
-                with self._lock:
-                    self.progress.detours += 1
-                continue
-            except StorageUnsupported:
+            except StorageUnsupported as error:
                 # The server limits have learned of it: the next plan avoids it.
+                if isinstance(error, DeletionRefused):
+                    attempted = self._attempted.get(stream.name)
+                    if not stream.keep(attempted, error.nodes):
+                        raise
                 with self._lock:
                     self.progress.detours += 1
                 continue

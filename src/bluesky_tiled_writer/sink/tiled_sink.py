@@ -334,9 +334,10 @@ class TiledSink:
             except RequestRefused as error:
                 if not error.lacks_scope:
                     raise
-                self._salvaged.clear()
                 self.limits.learn("deletion")
                 there = [node for node, stored in known.items() if stored.is_there()]
+                for node in there:  # of another one, only memory may have the rows
+                    self._salvaged.pop(node.path, None)
                 raise DeletionRefused(error.args[0], status=error.status, nodes=there) from error
 
     # -- before the end of a run ----------------------------------------------------------------
