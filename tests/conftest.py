@@ -214,10 +214,18 @@ def storage_client(database: str, context_on: ContextOn) -> Container:
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
-    """A server on SQLite in a process of its own, for the tests of a module, which may kill it."""
+def process_database() -> str:
+    """The database of `server_process`, which a module may choose."""
+    return "sqlite"
+
+
+@pytest.fixture(scope="module")
+def server_process(
+    tmp_path_factory: pytest.TempPathFactory, process_database: str
+) -> Iterator[TiledProcess]:
+    """A server in a process of its own, for the tests of a module, which may kill it."""
     directory = tmp_path_factory.mktemp("server")
-    with TiledProcess(directory, tmp_path_factory.getbasetemp(), "sqlite") as server:
+    with TiledProcess(directory, tmp_path_factory.getbasetemp(), process_database) as server:
         yield server
 
 

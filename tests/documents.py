@@ -77,6 +77,19 @@ def scalar_run(events: int = 3, stream: str = "primary", **metadata: Any) -> Run
     return run
 
 
+def run_of_rows(
+    data_keys: Mapping[str, str | Mapping[str, Any]], rows: Iterable[Mapping[str, Any]]
+) -> RunBuilder:
+    """Return a whole run of one stream with these keys, and an event for each row."""
+    run = RunBuilder()
+    run.start()
+    run.descriptor("primary", data_keys)
+    for row in rows:
+        run.event("primary", row)
+    run.stop()
+    return run
+
+
 class RunBuilder:
     """Composes the documents of one run, and keeps them in order in `docs`.
 

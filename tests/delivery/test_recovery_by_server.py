@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from documents import RunBuilder, emit
-from faults.tiled_process import TiledProcess
 from tiled.client import from_uri
 from tiled.client.container import Container
 
@@ -28,11 +26,9 @@ from delivery.recoveries import (
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TiledProcess]:
-    """A server on DuckDB, which holds ragged arrays."""
-    directory = tmp_path_factory.mktemp("server")
-    with TiledProcess(directory, tmp_path_factory.getbasetemp(), "duckdb") as server:
-        yield server
+def process_database() -> str:
+    """One that holds ragged arrays."""
+    return "duckdb"
 
 
 @pytest.fixture

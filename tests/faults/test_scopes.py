@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import multi_user
 import numpy as np
 import pytest
-from documents import RunBuilder, data_key, emit, emit_one_by_one, scalar_run
+from detector_files import notes_of
+from documents import RunBuilder, data_key, emit, emit_one_by_one, run_of_rows, scalar_run
 from multi_user import WRITING
 from servers import wait_until
 from tiled.client.container import Container
@@ -58,29 +59,19 @@ def store(writer: TiledWriter, run: RunBuilder) -> None:
     assert not writer.status.waiting_for
 
 
-def run_of(keys: Mapping[str, Any], *rows: Mapping[str, Any]) -> RunBuilder:
-    run = RunBuilder()
-    run.start()
-    run.descriptor("primary", keys)
-    for row in rows:
-        run.event("primary", row)
-    run.stop()
-    return run
-
-
-def notes_of(client: Container, run: RunBuilder) -> str:
-    return "\n".join(client[run.uid].metadata["notes"])
+def all_notes(client: Container, run: RunBuilder) -> str:
+    return "\n".join(notes_of(client, run.uid))
 
 
 def test_a_number_that_would_widen_its_column_is_in_a_note(
     client: Container, writer: TiledWriter
 ) -> None:
-    run = run_of({"n": "integer"}, *({"n": n} for n in (1, 2, 3.5, 4)))
+    run = run_of_rows({"n": "integer"}, [{"n": n} for n in (1, 2, 3.5, 4)])
     store(writer, run)
     assert read_arrow(stream_of(client, run.uid)["internal"])["n"].to_pylist() == [1, 2, None, 4]
     assert client[run.uid]["primary"].read()["n"].values.tolist()[::3] == [1, 4]
-    assert "seq_num 3: 3.5" in notes_of(client, run)
-    assert "delete:node" in notes_of(client, run)
+    assert "seq_num 3: 3.5" in all_notes(client, run)
+    assert "delete:node" in all_notes(client, run)
     other = scalar_run()
     store(writer, other)
     assert "notes" not in client[other.uid].metadata
@@ -90,7 +81,7 @@ def test_more_numbers_than_notes_hold_are_in_a_table_beside_the_other(
     client: Container, writer: TiledWriter
 ) -> None:
     values = [1, *(n + 0.5 for n in range(150))]
-    run = run_of({"n": "integer", "x": "number"}, *({"n": n, "x": n} for n in values))
+    run = run_of_rows({"n": "integer", "x": "number"}, [{"n": n, "x": n} for n in values])
     emit(run.docs[:3], writer)
     assert writer.flush(PATIENCE)
     emit(run.docs[3:], writer)
@@ -100,7 +91,7 @@ def test_more_numbers_than_notes_hold_are_in_a_table_beside_the_other(
     assert [text and json.loads(text) for text in verbatim] == [None, *values[1:]]
     dataset = client[run.uid]["primary"].read()
     assert dataset["x"].values.tolist() == values
-    assert "'ts_n_verbatim'" in notes_of(client, run)
+    assert "'ts_n_verbatim'" in all_notes(client, run)
 
 
 ARRAYS: dict[str, tuple[dict[str, Any], list[Any], Any]] = {
@@ -115,21 +106,21 @@ def test_an_array_that_does_not_fit_its_node_is_in_a_note(
     client: Container, writer: TiledWriter, case: str
 ) -> None:
     key, values, fill = ARRAYS[case]
-    run = run_of({"a": key}, *({"a": value} for value in (*values, values[0])))
+    run = run_of_rows({"a": key}, [{"a": value} for value in (*values, values[0])])
     store(writer, run)
     assert stream_of(client, run.uid)["a"].read().tolist() == [values[0], fill, values[0]]
-    note = notes_of(client, run)
+    note = all_notes(client, run)
     assert "seq_num 2" in note
     assert str(values[1]) in note or json.dumps(values[1]) in note
     assert "no value" not in note
 
 
 def test_arrays_in_place_of_numbers_are_in_a_note(client: Container, writer: TiledWriter) -> None:
-    run = run_of({"n": "number"}, {"n": 1.5}, {"n": [1.5, 2.5]}, {"n": 3.5})
+    run = run_of_rows({"n": "number"}, [{"n": n} for n in (1.5, [1.5, 2.5], 3.5)])
     store(writer, run)
     column = read_arrow(stream_of(client, run.uid)["internal"])["n"].to_pylist()
     assert column == [1.5, None, 3.5]
-    assert "[1.5, 2.5]" in notes_of(client, run)
+    assert "[1.5, 2.5]" in all_notes(client, run)
 
 
 def test_a_key_of_a_later_descriptor_has_a_table_of_its_own(
@@ -183,7 +174,7 @@ def test_rows_whose_order_no_column_tells_are_stored(
     if kind == "time":
         assert rows == [0, 1, 2]
     else:
-        assert "no column of an event tells the order" in notes_of(client, run)
+        assert "no column of an event tells the order" in all_notes(client, run)
 
 
 def test_the_preflight_tells_what_a_login_without_deletions_means(client: Container) -> None:
@@ -223,7 +214,7 @@ def test_an_array_whose_first_rows_are_too_many_for_a_request_is_written_in_piec
 ) -> None:
     key = data_key("array", [1000], dtype_numpy="<f8")
     rows = [{"a": np.full(1000, n + 0.5)} for n in range(40)]
-    run = run_of({"a": key}, *rows)
+    run = run_of_rows({"a": key}, rows)
     with (
         Proxy(server.url, max_body=50_000) as proxy,
         multi_user.client_of(proxy.url, "bob", WRITING) as client,

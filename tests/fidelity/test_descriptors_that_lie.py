@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from documents import RunBuilder, emit, emit_one_by_one
+from documents import RunBuilder, emit, emit_one_by_one, run_of_rows
 from faults import LONG
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -74,16 +74,6 @@ def streams(draw: st.DrawFn) -> tuple[Row, list[Row]]:
     return {name: draw(declarations) for name in names}, rows
 
 
-def documents(data_keys: Row, rows: list[Row]) -> RunBuilder:
-    run = RunBuilder()
-    run.start()
-    run.descriptor("primary", data_keys)
-    for row in rows:
-        run.event("primary", row)
-    run.stop()
-    return run
-
-
 # -- in Tiled, on any database --------------------------------------------------------------------
 
 
@@ -104,7 +94,7 @@ def documents(data_keys: Row, rows: list[Row]) -> RunBuilder:
 def test_every_value_is_found_again_and_every_node_opens(
     storage_client: Container, stream: tuple[Row, list[Row]], together: bool
 ) -> None:
-    run = documents(*stream)
+    run = run_of_rows(*stream)
     with TiledWriter(storage_client, journal_directory=None) as writer:
         (emit if together else emit_one_by_one)(run.docs, writer)
         assert writer.wait_for(run.uid, timeout=60.0)
@@ -169,5 +159,5 @@ def held(run: RunBuilder, parts: list[int], faults: list[str], unsupported: list
 def test_neither_batches_nor_faults_make_a_difference(
     stream: tuple[Row, list[Row]], parts: list[int], faults: list[str], unsupported: list[str]
 ) -> None:
-    run = documents(*stream)
+    run = run_of_rows(*stream)
     assert held(run, parts, faults, unsupported) == held(run, [], [], unsupported)

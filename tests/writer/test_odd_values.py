@@ -17,6 +17,7 @@ from documents import (
     data_key,
     emit,
     emit_one_by_one,
+    run_of_rows,
 )
 from tiled.client.container import Container
 from tree import snapshot, stream_of
@@ -32,16 +33,6 @@ def written(client: Container, run: RunBuilder, send: Send = emit, **options: An
     return client[run.uid]["primary"]
 
 
-def of_rows(data_keys: dict[str, Any], rows: list[dict[str, Any]]) -> RunBuilder:
-    run = RunBuilder()
-    run.start()
-    run.descriptor("primary", data_keys)
-    for row in rows:
-        run.event("primary", row)
-    run.stop()
-    return run
-
-
 @TOGETHER_OR_IN_BATCHES
 def test_text_that_is_declared_as_bytes_is_text_for_every_reader(
     storage_client: Container, send: Send
@@ -51,7 +42,7 @@ def test_text_that_is_declared_as_bytes_is_text_for_every_reader(
     keys = {"unit": data_key("string", **S40), "names": data_key("array", [2], **S40)}
     rows = [{"unit": text, "names": name} for text, name in zip(texts, names, strict=True)]
 
-    stream = written(storage_client, run := of_rows(keys, rows), send)
+    stream = written(storage_client, run := run_of_rows(keys, rows), send)
 
     assert list(stream.read()["unit"].values) == texts
     assert stream.read()["names"].values.tolist() == names
@@ -66,7 +57,7 @@ def test_scalars_among_waveforms_are_arrays_of_one(client: Container, send: Send
     values = [np.arange(4.0), 4.5, np.array(5.5), [6.5]]
     keys = {"wave": data_key("array", [4], dtype_numpy="<f8"), "x": "number"}
 
-    stream = written(client, of_rows(keys, [{"wave": v, "x": [1.5]} for v in values]), send)
+    stream = written(client, run_of_rows(keys, [{"wave": v, "x": [1.5]} for v in values]), send)
 
     assert stream["wave"].read().tolist() == [[0.0, 1.0, 2.0, 3.0], [4.5], [5.5], [6.5]]
     assert list(stream["x"].read()) == [1.5] * 4
@@ -79,7 +70,7 @@ def test_images_are_an_array_node_whatever_their_shape_is_declared(
     images = [np.full((6, 8), i, "u2") for i in range(3)]
     keys = {"image": data_key("array", shape, dtype_numpy="<u2"), "x": "number"}
 
-    stream = written(storage_client, of_rows(keys, [{"image": i, "x": 0.5} for i in images]))
+    stream = written(storage_client, run_of_rows(keys, [{"image": i, "x": 0.5} for i in images]))
 
     node = stream["image"]
     assert (node.shape, node.dtype) == ((3, 6, 8), np.dtype("u2"))
@@ -91,7 +82,7 @@ def test_rows_that_are_ragged_inside_are_a_ragged_node(client: Container) -> Non
     rows = [[[1, 2], [3]], [[], [4]]]
     keys = {"x": data_key("array", [2, None], dtype_numpy="<i4")}
 
-    stream = written(client, of_rows(keys, [{"x": row} for row in rows]))
+    stream = written(client, run_of_rows(keys, [{"x": row} for row in rows]))
 
     node = stream["x"]
     assert node.shape == (2, 2, None)
@@ -135,7 +126,7 @@ def test_a_table_of_ophyd_async_is_an_array_of_its_rows(
 ) -> None:
     table = ophyd_async_table()
     keys = {"moves": data_key("array", [2], dtype_numpy=FIELDS), "x": "number"}
-    run = of_rows(keys, [{"moves": table, "x": 0.5}] * 2)
+    run = run_of_rows(keys, [{"moves": table, "x": 0.5}] * 2)
 
     stream = written(storage_client, run, send, journal_directory=tmp_path)
 
@@ -174,7 +165,7 @@ def test_a_run_that_is_sent_again_stays_as_it_is(storage_client: Container, tmp_
         {"x": f"text {i}", "wave": odd[i % 4], "unit": "µm", "image": np.eye(2, 3) * i}
         for i in range(104)
     ]
-    run = of_rows(keys, rows)
+    run = run_of_rows(keys, rows)
     written(storage_client, run, emit_one_by_one, journal_directory=tmp_path / "first")
     before = snapshot(storage_client[run.uid])
 
